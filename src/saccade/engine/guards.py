@@ -1,0 +1,44 @@
+"""Leave no trace: states of a network and of the random generators that are put back afterwards."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode and no gradients into parameters; every mode and flag is put back, also after an error."""
+    modes = [(layer, layer.training) for layer in module.modules()]
+    flags = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
+    try:
+        module.eval()
+        module.requires_grad_(False)
+        yield
+    finally:
+        for layer, mode in modes:
+            layer.training = mode
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode without a graph; every layer's mode is put back, also after an error."""
+    modes = [(layer, layer.training) for layer in module.modules()]
+    try:
+        module.eval()
+        with torch.no_grad():
+            yield
+    finally:
+        for layer, mode in modes:
+            layer.training = mode
+
+
+@contextmanager
+def random_state() -> Iterator[None]:
+    """Put the global generators of PyTorch (CPU and the current CUDA device) back afterwards."""
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        yield

@@ -1,0 +1,179 @@
+"""Reading and writing picture files.
+
+Reading turns whatever a file holds into one thing: float32 (3, H, W), sRGB, in [0, 1], upright. Writing is
+atomic.
+"""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from saccade.engine.files import write_bytes
+from saccade.errors import SaccadeError
+from saccade.pictures.check import check_picture
+from saccade.pictures.decode import READABLE, decode
+
+WRITABLE = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".tif": "tiff", ".tiff": "tiff"}
+MAX_PIXELS = 64 * 2**20  # 8192 x 8192, 768 MB as float32
+
+
+def read(
+    file: str | Path | BinaryIO,
+    *,
+    background: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    max_pixels: int = MAX_PIXELS,
+) -> Float[Tensor, "3 h w"]:
+    """Read a picture as float32 (3, H, W) in [0, 1], sRGB, on the CPU.
+
+    Reads JPEG, PNG, WebP, TIFF, BMP, AVIF and GIF (the first frame of an animation), of any of their colour
+    types: bilevel, grey, palette, RGB, CMYK, 8 or 16 bits a channel (16-bit CMYK keeps its high 8).
+    Transparency is composited on the sRGB colour `background`, EXIF rotation is applied, and an embedded
+    colour profile of an 8-bit picture (a telephone's Display P3, a printer's CMYK) is converted to sRGB.
+
+    Raises `SaccadeError` if the file is missing, no picture, truncated, damaged, or has more than
+    `max_pixels` pixels: that is checked before decoding, so a small file cannot fill the memory.
+    """
+    if len(background) != 3 or not all(0 <= c <= 1 for c in background):
+        raise SaccadeError(
+            f"Could not read a picture: background is {background}, expected three numbers in [0, 1]."
+        )
+    if isinstance(file, str | Path):
+        name, source = str(file), _open(Path(file))
+    else:
+        name, source = str(getattr(file, "name", "the given file object")), io.BytesIO(file.read())
+    with source:
+        try:
+            pixels = decode(source, name, max_pixels)
+        except SaccadeError:
+            raise
+        except UnidentifiedImageError as error:
+            raise SaccadeError(
+                f"Could not read {name}: it is no picture in a known format, expected one of "
+                f"{', '.join(READABLE)} with at most 16 bits a channel. Convert it with a picture editor."
+            ) from error
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise SaccadeError(
+                f"Could not read {name}: it has more pixels than Pillow agrees to decode, expected at most "
+                f"{max_pixels:,}. If you trust the file, raise max_pixels= and PIL.Image.MAX_IMAGE_PIXELS."
+            ) from error
+        except Exception as error:  # on damaged bytes Pillow's decoders raise nearly anything
+            raise SaccadeError(
+                f"Could not read {name}: the file is truncated or damaged ({error}), expected a whole "
+                "picture. Copy or download it again."
+            ) from error
+    if pixels.shape[2] == 4:
+        colour, alpha = pixels[..., :3], pixels[..., 3:]
+        pixels = colour * alpha + np.asarray(background, np.float32) * (1 - alpha)
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+def write(picture: Tensor, path: str | Path, *, bits: int = 8, quality: int = 95) -> None:
+    """Write a picture (3, H, W) in [0, 1] atomically: an earlier file of that name stays whole until it is
+    replaced.
+
+    The suffix of `path` chooses the format: .png, .jpg, .jpeg, .webp, .tif or .tiff. `bits` (8 or 16) is the
+    depth of PNG and TIFF, `quality` (1 to 100) that of JPEG and WebP; 100 makes WebP lossless. Missing
+    folders are made.
+
+    Raises `SaccadeError` for another suffix, shape or range, for values that are not finite, and for a full
+    disk.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in WRITABLE:
+        raise SaccadeError(
+            f"Could not write {path}: the suffix is {path.suffix!r}, expected one of {', '.join(WRITABLE)}. "
+            "Rename it."
+        )
+    write_bytes(
+        path,
+        encode(picture, format=WRITABLE[path.suffix.lower()], bits=bits, quality=quality, name=str(path)),
+    )
+
+
+def encode(
+    picture: Tensor, *, format: str = "png", bits: int = 8, quality: int = 95, name: str = "a picture"
+) -> bytes:
+    """The bytes of the file that `write` would make, for a page or a network connection.
+
+    `format` is "png", "jpeg", "webp" or "tiff"; `name` stands in the messages. Raises `SaccadeError` as
+    `write` does.
+    """
+    operation = f"write {name}"
+    if format not in WRITABLE.values():
+        raise SaccadeError(f"Could not {operation}: format is {format!r}, expected png, jpeg, webp or tiff.")
+    if bits not in (8, 16) or (bits == 16 and format not in ("png", "tiff")):
+        raise SaccadeError(
+            f"Could not {operation}: bits={bits} with {format}, expected 8, or 16 with png or tiff. Change "
+            "one of them."
+        )
+    if not 1 <= quality <= 100:
+        raise SaccadeError(f"Could not {operation}: quality is {quality}, expected 1 to 100.")
+    pixels = check_picture(picture, operation).permute(1, 2, 0)  # (h, w, 3)
+    if bits == 16:
+        deep = (pixels.double() * 65535).round().numpy().astype(np.uint16)
+        return _png16(deep) if format == "png" else _tiff16(deep)
+    image = Image.fromarray((pixels * 255).round().to(torch.uint8).contiguous().numpy())
+    file = io.BytesIO()
+    try:
+        if format == "png":
+            image.save(file, "PNG")
+        elif format == "jpeg":  # full colour resolution: red on blue in a figure must stay sharp
+            image.save(file, "JPEG", quality=quality, subsampling=0, optimize=True)
+        elif format == "webp":
+            image.save(file, "WEBP", quality=quality, lossless=quality == 100)
+        else:
+            image.save(file, "TIFF", compression="tiff_adobe_deflate")
+    except (OSError, ValueError) as error:
+        raise SaccadeError(
+            f"Could not {operation}: {format} cannot hold {image.width} x {image.height} pixels ({error}). "
+            "Use png."
+        ) from error
+    return file.getvalue()
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except FileNotFoundError as error:
+        raise SaccadeError(f"Could not read {path}: there is no such file. Check the path.") from error
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise SaccadeError(
+            f"Could not read {path}: {why}. Expected a picture file that you may read."
+        ) from error
+
+
+def _png16(pixels: NDArray[np.uint16]) -> bytes:
+    """A 16-bit RGB PNG of (h, w, 3), which Pillow cannot write (W3C PNG, third edition, sections 5 and 9)."""
+    h, w, _ = pixels.shape
+    rows = pixels.astype(">u2").reshape(h, -1).view(np.uint8)  # (h, 6 w) bytes
+    filtered = np.full(
+        (h, 1 + rows.shape[1]), 2, np.uint8
+    )  # filter type 2, "Up": the difference to the row above
+    filtered[:, 1:] = np.diff(rows, axis=0, prepend=np.zeros((1, rows.shape[1]), np.uint8))
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", w, h, 16, 2, 0, 0, 0)),  # 16 bits, colour type 2: RGB
+        (b"IDAT", zlib.compress(filtered.tobytes(), 6)),
+        (b"IEND", b""),
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+
+
+def _tiff16(pixels: NDArray[np.uint16]) -> bytes:
+    import tifffile  # comes with scikit-image
+
+    file = io.BytesIO()
+    tifffile.imwrite(file, pixels, photometric="rgb", compression="zlib", predictor=True, metadata=None)
+    return file.getvalue()

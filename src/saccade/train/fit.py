@@ -1,0 +1,306 @@
+"""The training loop.
+
+Everything random follows from (seed, epoch, step), and one checkpoint holds the rest; so a run that is killed at any
+moment and started again ends with the same bits (on the CPU) as one that was not.
+"""
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from saccade.data.batches import Batches
+from saccade.data.images import ImageSet
+from saccade.engine.checkpoint import load_checkpoint, save_checkpoint
+from saccade.engine.distributed import World, average_gradients, share_batch_norm, spread, sum_over_processes
+from saccade.engine.guards import random_state
+from saccade.engine.precision import Precision, choose_precision
+from saccade.engine.run import Run
+from saccade.engine.seeding import generator, mix as mix_keys
+from saccade.errors import SaccadeError
+from saccade.networks.network import Network
+from saccade.train.adversarial import perturb
+from saccade.train.averaging import Average, Lookahead
+from saccade.train.evaluate import evaluate, evaluate_under_attack
+from saccade.train.mix import mix
+from saccade.train.optimisers import optimisers, set_rate
+from saccade.train.recipe import Recipe
+from saccade.train.schedule import factor
+
+Callback = Callable[[dict[str, Any]], None]
+"""Called with one row of measurements: step, epoch, loss, rate, and at the end of an epoch accuracies."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The outcome of `fit`: the trained network (averaged weights if the recipe asks for them) and all rows."""
+
+    network: Network
+    history: list[dict[str, Any]]
+    best: float  # best validation accuracy of any epoch
+    epochs: int  # trained; fewer than asked for after an early stop
+    seconds: float  # spent training, over all sittings
+
+
+class Fit:
+    """A run under way: the network, its optimisers and averages, and where it stands."""
+
+    def __init__(
+        self, network: Network, train: ImageSet, recipe: Recipe, *, world: World, precision: Precision | None = None
+    ) -> None:
+        self.recipe, self.world, self.device = recipe, world, world.device
+        self.precision = precision or choose_precision(world.device, recipe.precision)
+        self.network = network.to(self.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        if world.size > 1:
+            share_batch_norm(self.network)
+            spread(self.network, world)
+        self.batches = Batches(
+            train,
+            batch_size=recipe.batch_size,
+            augment=recipe.augment,
+            fill=tuple(network.mean.flatten().tolist()),
+            seed=recipe.seed,
+            device=self.device,
+            rank=world.rank,
+            world=world.size,
+        )
+        self.steps = len(self.batches) * recipe.epochs
+        self.optimisers = optimisers(self.network, recipe)
+        decay = 0.5 ** (1 / (recipe.ema * len(self.batches))) if recipe.ema else 0.0
+        self.average = Average(self.network, decay) if recipe.ema else None
+        self.lookahead = Lookahead(self.network) if recipe.lookahead else None
+        self.step = 0
+        self.loss_sum = torch.zeros((), device=self.device)  # since the last row, read once a row
+        self.loss_count = 0
+        self.attack_steps = recipe.attack_steps
+        self.best, self.best_epoch, self.best_robust = -1.0, -1, 0.0
+        self.history: list[dict[str, Any]] = []
+        self.seconds, self._clock = 0.0, time.monotonic()
+
+    def state(self) -> dict[str, Any]:
+        """All that a checkpoint needs."""
+        return {
+            "network": self.network.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "average": self.average.state() if self.average else None,
+            "lookahead": self.lookahead.values if self.lookahead else None,
+            "step": self.step,
+            "loss": (self.loss_sum, self.loss_count),
+            "attack_steps": self.attack_steps,
+            "best": (self.best, self.best_epoch, self.best_robust),
+            "history": self.history,
+            "seconds": self.read_clock(),
+            "precision": self.precision.name,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to a saved state."""
+        if state["precision"] != self.precision.name:
+            self.precision = Precision(state["precision"], "as the run began")
+        self.network.load_state_dict(state["network"])
+        for optimiser, values in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(values)
+        if self.average:
+            self.average.restore(state["average"])
+        if self.lookahead:
+            self.lookahead.values = state["lookahead"]
+        self.step = state["step"]
+        self.loss_sum, self.loss_count = state["loss"]
+        self.attack_steps = state["attack_steps"]
+        self.best, self.best_epoch, self.best_robust = state["best"]
+        self.history = state["history"]
+        self.seconds, self._clock = state["seconds"], time.monotonic()
+
+    def advance(self, pictures: Tensor, labels: Tensor) -> None:
+        """One step: perhaps perturb, mix, forward, backward, update."""
+        recipe, step = self.recipe, self.step
+        torch.manual_seed(mix_keys(recipe.seed, step, self.world.rank))  # for dropout and the like
+        noise = generator(recipe.seed, step, self.world.rank, 1)
+        set_rate(self.optimisers, factor(step, self.steps, recipe))
+        if recipe.adversarial != "none":
+            with self.precision.autocast(self.device):
+                pictures = perturb(self.network, pictures, labels, norm=recipe.adversarial, eps=recipe.eps,
+                                   steps=self.attack_steps, generator=noise)
+        pictures, targets = mix(pictures, labels, mixup=recipe.mixup, cutmix=recipe.cutmix, generator=noise)
+        with self.precision.autocast(self.device):
+            logits = self.network(pictures)
+        loss = targets.loss(logits.float(), smoothing=recipe.label_smoothing)
+        for optimiser in self.optimisers:
+            optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        parameters = [p for p in self.network.parameters() if p.requires_grad]
+        average_gradients(parameters, self.world)
+        if recipe.clip:
+            torch.nn.utils.clip_grad_norm_(parameters, recipe.clip)
+        for optimiser in self.optimisers:
+            optimiser.step()
+        self.loss_sum += loss.detach()
+        self.loss_count += 1
+        if self.average:
+            self.average.update(self.network)
+        if self.lookahead:
+            self.lookahead.update(self.network, step, self.steps)
+        self.step += 1
+
+    def read_loss(self) -> float:
+        """Mean loss of the steps since the last reading, over all processes; the one place that waits for the device.
+
+        Raises `SaccadeError` if it is not finite.
+        """
+        total = sum_over_processes(self.loss_sum.clone(), self.world)
+        loss = float(total) / self.loss_count / self.world.size
+        self.loss_sum.zero_()
+        self.loss_count = 0
+        if not math.isfinite(loss):
+            rate = self.recipe.muon_lr if self.recipe.optimiser == "muon" else self.recipe.lr
+            raise SaccadeError(
+                f"The loss became {loss} by step {self.step} of {self.steps} at a peak learning rate of {rate:g}. Try "
+                "a tenth of it, or a longer warm-up; the last checkpoint and best.safetensors are from before."
+            )
+        return loss
+
+    def read_clock(self) -> float:
+        """Seconds spent so far, over all sittings."""
+        now = time.monotonic()
+        self.seconds, self._clock = self.seconds + now - self._clock, now
+        return self.seconds
+
+    def averaged(self) -> Network:
+        """The network to use: a copy with the averaged weights, or the network itself."""
+        if self.average is None:
+            return self.network
+        network = copy.deepcopy(self.network)
+        network.load_state_dict(self.average.values)
+        return network
+
+    def check_robust_overfitting(self, robust: float) -> bool:
+        """Whether single-step training has collapsed (accuracy under a strong attack halves; Wong et al. 2020); from
+        then on three steps are used."""
+        collapsed = self.attack_steps == 1 and robust < self.best_robust / 2
+        self.best_robust = max(self.best_robust, robust)
+        if collapsed:
+            self.attack_steps = 3
+        return collapsed
+
+
+def fit(
+    network: Network,
+    train: ImageSet,
+    recipe: Recipe,
+    *,
+    val: ImageSet | None = None,
+    run: Run | None = None,
+    world: World | None = None,
+    precision: Precision | None = None,
+    callback: Callback | None = None,
+    log_every: int = 50,
+    save_every: float = 60.0,
+) -> Fitted:
+    """Train `network` on `train` by `recipe`.
+
+    Args:
+        network: trained in place, moved to the device of `world`.
+        val: validated on after each epoch, and decides which epoch is best.
+        run: the folder for measurements and checkpoints; if it holds an unfinished run, that one is continued.
+        precision: chosen by timing unless given.
+        callback: called with each row of measurements.
+        log_every: steps between rows.
+        save_every: seconds between checkpoints (there is also one after each epoch).
+
+    Raises:
+        SaccadeError: the loss is not finite, the disk is full, a checkpoint is damaged, the data are too few.
+    """
+    world = world or World(0, 1, next(network.parameters()).device)
+    with random_state():
+        state = Fit(network, train, recipe, world=world, precision=precision)
+        if run is not None and run.resumable:
+            state.restore(load_checkpoint(run.checkpoint_path, device=world.device))
+            if world.first:
+                run.rewind(state.step)
+        return _loop(state, val, run if world.first else None, callback, log_every, save_every)
+
+
+def _loop(
+    state: Fit, val: ImageSet | None, run: Run | None, callback: Callback | None, log_every: int, save_every: float
+) -> Fitted:
+    recipe, per_epoch = state.recipe, len(state.batches)
+    saved = time.monotonic()
+
+    def record(row: dict[str, Any]) -> None:
+        state.history.append(row)
+        if run is not None:
+            run.log(row)
+        if callback is not None:
+            callback(row)
+
+    def save() -> None:
+        nonlocal saved
+        if run is not None:
+            save_checkpoint(run.checkpoint_path, state.state())
+        saved = time.monotonic()
+
+    stopped = _out_of_patience(state)
+    while state.step < state.steps and not stopped:
+        epoch = state.step // per_epoch
+        state.network.train()
+        if recipe.whiten and epoch >= recipe.whiten_bias_epochs:
+            state.network.module.whitening.requires_grad_(False)  # type: ignore[union-attr]
+        for pictures, labels in state.batches.epoch(
+            epoch, start=state.step % per_epoch, size=recipe.size_at(epoch)
+        ):
+            state.advance(pictures, labels)
+            if state.step % log_every == 0 and state.step % per_epoch:
+                record(_row(state, epoch))
+                if time.monotonic() - saved > save_every:
+                    save()
+        record(_row(state, epoch) | _validate(state, val, epoch, run))
+        save()
+        stopped = _out_of_patience(state)
+    final = state.averaged().eval()
+    if run is not None:
+        final.save(run.folder / "final.safetensors", meta={"recipe": recipe.as_dict()})
+        run.close()
+    return Fitted(final, state.history, max(state.best, 0.0), state.step // per_epoch, state.read_clock())
+
+
+def _row(state: Fit, epoch: int) -> dict[str, Any]:
+    rate = factor(state.step - 1, state.steps, state.recipe)
+    return {"step": state.step, "steps": state.steps, "epoch": epoch, "loss": state.read_loss(), "rate": rate,
+            "seconds": round(state.read_clock(), 1)}
+
+
+def _validate(state: Fit, val: ImageSet | None, epoch: int, run: Run | None) -> dict[str, Any]:
+    """Measurements at the end of an epoch; keeps the best weights."""
+    if val is None:
+        return {}
+    recipe, network = state.recipe, state.averaged()
+    size = recipe.sizes[-1] if recipe.sizes else recipe.size or None
+    result = evaluate(network, val, size=size, world=state.world, precision=state.precision)
+    row: dict[str, Any] = {f"val_{key}": value for key, value in result.items()}
+    if network is not state.network:
+        raw = evaluate(state.network, val, size=size, world=state.world, precision=state.precision)
+        row["val_accuracy_raw"] = raw["accuracy"]
+    if recipe.adversarial != "none":
+        some = val.subset(torch.arange(min(500, len(val))))
+        robust = evaluate_under_attack(network, some, norm=recipe.adversarial, eps=recipe.eps, size=size,
+                                       device=state.device)
+        row["val_accuracy_attacked"] = robust
+        if state.check_robust_overfitting(robust):
+            row["note"] = "single-step training collapsed; three attack steps from now on"
+    if row["val_accuracy"] > state.best:
+        state.best, state.best_epoch = row["val_accuracy"], epoch
+        if run is not None:
+            network.save(run.folder / "best.safetensors", meta={"recipe": recipe.as_dict(), "epoch": epoch,
+                                                                "val_accuracy": state.best})
+    return row
+
+
+def _out_of_patience(state: Fit) -> bool:
+    patience = state.recipe.patience
+    epoch = state.step // len(state.batches) - 1
+    return patience > 0 and state.best_epoch >= 0 and epoch - state.best_epoch >= patience

@@ -1,0 +1,143 @@
+"""A recipe: every decision of a training run in one frozen value."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_type_hints
+
+from saccade.data.augment import Augment
+from saccade.errors import SaccadeError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to train, on what, how. Each field can be given on the command line as `--field value`.
+
+    Sizes are pixels, durations epochs, eps in units of the picture's range [0, 1].
+    """
+
+    name: str
+    network: str  # an architecture of `saccade.networks.build`
+    data: str  # a data set of `saccade.data.load`, or a folder
+    options: Mapping[str, Any] = field(default_factory=dict)  # keywords of the architecture
+    start: str = ""  # a network of the zoo, or a file, whose weights to start from
+
+    size: int = 0  # side of the stored pictures, 0 for the data's own
+    sizes: tuple[int, ...] = ()  # side of the training pictures epoch by epoch; the last one stays
+    val: float = -1.0  # training pictures kept for validation: a share, or from 1 a number; negative: the data's own
+    count: int = 0  # use only so many training pictures, 0 for all
+
+    epochs: int = 10
+    batch_size: int = 128
+    optimiser: Literal["sgd", "adamw", "muon"] = "sgd"
+    lr: float = 0.1
+    momentum: float = 0.9
+    nesterov: bool = True
+    weight_decay: float = 5e-4
+    decay_all: bool = False  # weight decay also on biases and norms, as plain PyTorch does
+    decoupled: bool = False  # lr and weight_decay are per 1024 pictures and independent (Jordan 2024)
+    muon_lr: float = 0.12  # of the convolutions under "muon"; `lr` then holds for the rest
+    bias_lr: float = 1.0  # factor on the learning rate of batch norm's shifts
+    clip: float = 0.0  # largest norm of the gradient, 0 for no limit
+
+    schedule: Literal["one-cycle", "cosine", "linear", "step", "constant"] = "one-cycle"
+    warmup: float = 0.2  # share of the steps during which the learning rate rises
+    start_factor: float = 0.0  # learning rate at the first step, as a share of the peak
+    end_factor: float = 0.0  # and at the last
+    milestones: tuple[float, ...] = ()  # "step": epochs at which the learning rate is divided by ten
+
+    flip: Literal["none", "random", "alternating"] = "random"
+    translate: int = 0
+    cutout: int = 0
+    crop: float = 1.0
+    mixup: float = 0.0  # alpha of the Beta distribution, 0 for none
+    cutmix: float = 0.0
+    label_smoothing: float = 0.0
+
+    ema: float = 0.0  # half-life of the averaged weights in epochs, 0 for none
+    lookahead: bool = False
+    whiten: bool = False  # set the frozen first layer from patches of the data (the fast network)
+    whiten_bias_epochs: int = 3  # its bias is trained for so many epochs
+
+    adversarial: Literal["none", "linf", "l2"] = "none"
+    eps: float = 0.0
+    attack_steps: int = 1
+
+    tta: Literal["none", "flip", "six"] = "none"  # test-time augmentation, reported beside the plain figure
+    patience: int = 0  # stop after so many epochs without a better validation accuracy, 0 for never
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        checks = {
+            "epochs must be 1 or more": self.epochs >= 1,
+            "batch_size must be 1 or more": self.batch_size >= 1,
+            "lr must be above zero": self.lr > 0,
+            "momentum must be in [0, 1)": 0 <= self.momentum < 1,
+            "warmup must be in [0, 1)": 0 <= self.warmup < 1,
+            "eps must be above zero where adversarial is set": self.adversarial == "none" or self.eps > 0,
+        }
+        for message, holds in checks.items():
+            if not holds:
+                raise SaccadeError(f"Recipe {self.name}: {message}.")
+
+    @property
+    def augment(self) -> Augment:
+        """The changes of training pictures, as the data pipeline takes them."""
+        return Augment(flip=self.flip, translate=self.translate, cutout=self.cutout, crop=self.crop)
+
+    def size_at(self, epoch: int) -> int | None:
+        """Side of the training pictures in `epoch`; None for that of the data."""
+        if not self.sizes:
+            return self.size or None
+        return self.sizes[min(epoch, len(self.sizes) - 1)]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return plain
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Recipe":
+        """The inverse of `as_dict`."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+    def override(self, changes: Mapping[str, str]) -> "Recipe":
+        """This recipe with fields replaced by values given as text, each checked against the field's type."""
+        hints = get_type_hints(type(self))
+        parsed = {}
+        for key, text in changes.items():
+            name = key.replace("-", "_")
+            if name not in hints:
+                raise SaccadeError(f"A recipe has no field {key!r}; its fields are {', '.join(hints)}.")
+            parsed[name] = _parse(key, text, hints[name])
+        return dataclasses.replace(self, **parsed)
+
+
+def _parse(key: str, text: str, kind: Any) -> Any:
+    """`text` as a value of type `kind`."""
+    try:
+        if kind is bool:
+            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[text.lower()]
+        if kind in (int, float):
+            return kind(text)
+        if kind is str:
+            return text
+        if getattr(kind, "__origin__", None) is Literal:
+            if text not in kind.__args__:
+                raise ValueError
+            return text
+        if getattr(kind, "__origin__", None) is tuple:
+            return tuple(kind.__args__[0](part) for part in text.split(",") if part)
+        value = json.loads(text)
+        if not isinstance(value, dict):
+            raise ValueError
+        return value
+    except (ValueError, KeyError) as error:
+        expected = {int: "a whole number", float: "a number", bool: "true or false"}.get(kind)
+        if getattr(kind, "__origin__", None) is Literal:
+            expected = "one of " + ", ".join(kind.__args__)
+        elif getattr(kind, "__origin__", None) is tuple:
+            expected = "numbers separated by commas"
+        raise SaccadeError(f"--{key} got {text!r}; {expected or 'a JSON object'} is expected.") from error
