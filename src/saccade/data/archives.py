@@ -1,4 +1,5 @@
-"""Reading the files of a folder, a zip or a tar (plain, gz, bz2, xz) in order, in memory, nothing extracted to disk."""
+"""Reading the files of a folder, a zip or a tar (plain, gz, bz2, xz) in order, in memory, nothing extracted
+to disk."""
 
 import bz2
 import gzip
@@ -17,7 +18,7 @@ from saccade.errors import SaccadeError
 Progress = Callable[[int, int], None]
 """Called with (done, total): bytes of an archive, or files of a folder."""
 
-_BROKEN = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, gzip.BadGzipFile)
+_BROKEN = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, RuntimeError)
 _TAR_NAMES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".zip")
 
 
@@ -31,33 +32,35 @@ def members(
 ) -> Iterator[tuple[str, bytes]]:
     """Yield (name, content) of each regular file of a folder or an archive for whose name `wanted` is true.
 
-    Names are relative, with forward slashes, without a leading "./". Hidden files (".x", "__MACOSX/x") are left out.
-    Folders and zips come sorted by name, tars in their own order, read once from front to back.
+    Names are relative, with forward slashes, without a leading "./". Hidden files (".x", "__MACOSX/x") are
+    left out. Folders and zips come sorted by name, tars in their own order, read once from front to back.
 
     Raises:
-        SaccadeError: there is no such file, it is no archive, or it is cut or damaged; the message says how far it
-            could be read.
+        SaccadeError: there is no such file, it is no archive, or it is cut or damaged; the message says how
+            far it could be read.
     """
     if not path.exists():
         raise SaccadeError(f"Reading pictures: there is no file or folder {path}.")
     if path.is_dir():
         yield from _folder_members(path, wanted, progress)
         return
-    count, total = 0, path.stat().st_size
-    with open(path, "rb") as raw:
-        kind = _kind(raw)
-        read = _zip_members if kind == "zip" else _tar_members
-        try:
+    count, total, position = 0, 0, 0
+    try:
+        total = path.stat().st_size
+        with open(path, "rb") as raw:
+            kind = _kind(raw)
+            read = _zip_members if kind == "zip" else _tar_members
             for name, content in read(raw, kind, wanted):
+                position = min(raw.tell(), total)
                 yield name, content
                 count += 1
                 if progress is not None and count % 64 == 0:
-                    progress(min(raw.tell(), total), total)
-        except _BROKEN + (OSError,) as error:
-            # gzip and bz2 report damage as a plain OSError; one with a number comes from the disk or the reader's end
-            if isinstance(error, OSError) and error.errno is not None:
-                raise
-            raise SaccadeError(_broken(path, error, count, raw.tell(), total)) from error
+                    progress(position, total)
+    except (*_BROKEN, OSError) as error:
+        # gzip and bz2 report damage as an OSError without a number
+        if isinstance(error, OSError) and error.errno is not None:
+            raise _unreadable(path, error) from error
+        raise SaccadeError(_broken(path, error, count, position, total)) from error
     if progress is not None:
         progress(total, total)
 
@@ -74,7 +77,11 @@ def _folder_members(
 ) -> Iterator[tuple[str, bytes]]:
     found = [name for name in _walk(folder) if wanted(name)]
     for done, name in enumerate(found, 1):
-        yield name, (folder / name).read_bytes()
+        try:
+            content = (folder / name).read_bytes()
+        except OSError as error:
+            raise _unreadable(folder / name, error) from error
+        yield name, content
         if progress is not None and (done % 64 == 0 or done == len(found)):
             progress(done, len(found))
 
@@ -103,11 +110,12 @@ _OPENERS: dict[str, Callable[[IO[bytes]], Any]] = {
 
 
 def _tar_members(raw: IO[bytes], kind: str, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
-    # tarfile's own stream mode takes the end of a cut gzip for the end of the archive; the decompressors here do not
-    whole = _Tail(_OPENERS[kind](raw) if kind in _OPENERS else raw)
+    # tarfile's own stream mode takes the end of a cut gzip for the end of the archive; the decompressors here
+    # do not
+    whole = _Tail((_OPENERS[kind](raw) if kind in _OPENERS else raw).read)
     with closing(tarfile.open(fileobj=cast(IO[bytes], whole), mode="r|")) as archive:
         while (entry := archive.next()) is not None:
-            archive.members.clear()  # a list of all that was read, of no use to a single pass
+            archive.members = []  # type: ignore[attr-defined]  # a list of all that was read, of no use to a single pass
             name = _clean(entry.name)
             if entry.isreg() and _visible(name) and wanted(name):
                 file = archive.extractfile(entry)
@@ -120,13 +128,14 @@ def _tar_members(raw: IO[bytes], kind: str, wanted: Callable[[str], bool]) -> It
 
 
 class _Tail:
-    """A stream that remembers its last 1024 bytes: a whole tar ends with as many zeros, a cut one with a picture."""
+    """A stream that remembers its last 1024 bytes: a whole tar ends with as many zeros, a cut one with a
+    picture."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
-        self.stream, self.tail = stream, b""
+    def __init__(self, read: Callable[[int], bytes]) -> None:
+        self.read_block, self.tail = read, b""
 
     def read(self, size: int) -> bytes:
-        block = self.stream.read(size)
+        block = self.read_block(size)
         self.tail = block[-1024:] if len(block) >= 1024 else (self.tail + block)[-1024:]
         return block
 
@@ -149,9 +158,13 @@ def _visible(name: str) -> bool:
     return not any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
 
+def _unreadable(path: Path, error: OSError) -> SaccadeError:
+    return SaccadeError(f"Reading {path}: {error.strerror or error}. Mend that and try again.")
+
+
 def _broken(path: Path, error: Exception, count: int, position: int, total: int) -> str:
-    megabytes = f"{min(position, total) / 1e6:.1f} of {total / 1e6:.1f} MB"
+    megabytes = f"{position / 1e6:.1f} of {total / 1e6:.1f} MB"
     return (
-        f"Reading {path}: the archive is cut or damaged ({str(error) or type(error).__name__}); {count} files could "
-        f"be read, up to {megabytes}. Nothing was kept of it; fetch the archive again."
+        f"Reading {path}: the archive is cut or damaged ({str(error) or type(error).__name__}); {count} "
+        f"files could be read, up to {megabytes}. Nothing was kept of it; fetch the archive again."
     )

@@ -20,7 +20,7 @@ class Augment:
     translate: shift by up to this many pixels either way, the border reflected.
     cutout: side of a square of mean colour pasted at random, 0 for none (DeVries & Taylor 2017, arXiv:1708.04552).
     crop: least share of the area that a random resized crop keeps, 1 for none (Szegedy et al. 2015); the aspect
-        ratio is drawn log-uniformly from 3/4 to 4/3.
+        ratio is drawn log-uniformly from 3/4 to 4/3, and brought to what fits where the crop is large.
     """
 
     flip: Literal["none", "random", "alternating"] = "none"
@@ -64,6 +64,8 @@ def draw(count: int, augment: Augment, *, seed: int, epoch: int, shuffle: bool, 
     log_ratio = (torch.rand(count, generator=g) * 2 - 1) * torch.log(torch.tensor(4 / 3))
     if augment.crop == 1:
         log_ratio = torch.zeros(count)
+    # a crop of this area that is to fit into the picture cannot be more oblong than these
+    log_ratio = log_ratio.clamp((area * ratio).log(), (ratio / area).log())
     height = (area / log_ratio.exp() * ratio).sqrt().clamp(max=1)
     width = (area * log_ratio.exp() / ratio).sqrt().clamp(max=1)
     if augment.crop == 1:
@@ -102,6 +104,8 @@ def cut_out(
 ) -> Float[Tensor, "n 3 h w"]:
     """Paste a square of colour `fill`, wholly inside, on each picture; `corner` in [0, 1) says where."""
     h, w = pictures.shape[-2:]
+    if side > min(h, w):
+        raise SaccadeError(f"Augment: cutout={side} is larger than the pictures, {h}x{w}.")
     top = (corner[:, 0] * (h - side + 1)).floor()[:, None]
     left = (corner[:, 1] * (w - side + 1)).floor()[:, None]
     y, x = torch.arange(h, device=corner.device), torch.arange(w, device=corner.device)

@@ -1,9 +1,10 @@
 """Data sets decoded once, into raw files that are mapped into memory ever after.
 
-A cache is a folder `SACCADE_HOME/data/<name>-<size>-<fit>-<key>` with, for each part of the data set, `<part>.pixels`
-(raw uint8, N x size x size x 3) and `<part>.labels` (raw int64, N), and one `meta.json`. It is built under another
-name, synced and renamed, so it is either whole or absent: a killed build leaves nothing that could be mistaken for
-one, and of two processes that build the same cache the later one takes the work of the earlier.
+A cache is a folder `SACCADE_HOME/data/<name>-<size>-<fit>-<key>` with, for each part of the data set,
+`<part>.pixels` (raw uint8, N x size x size x 3) and `<part>.labels` (raw int64, N), and one `meta.json`. It
+is built under another
+name, synced and renamed, so it is either whole or absent: a killed build leaves nothing that could be
+mistaken for one, and of two processes that build the same cache the later one takes the work of the earlier.
 """
 
 import hashlib
@@ -31,12 +32,14 @@ from saccade.errors import SaccadeError
 
 _VERSION = 1
 _ABANDONED = 3600.0  # seconds without a write after which an unfinished build counts as killed
+_TOGETHER = 64  # pictures written at a time
 _SHOWN, _ENOUGH = 5, 100  # unreadable pictures named in the error; their number at which reading stops
 
 
 @dataclass(frozen=True)
 class Labelling:
-    """What a source knows once it was read to the end: class names, and the class index of each key it gave."""
+    """What a source knows once it was read to the end: class names, and the class index of each key it
+    gave."""
 
     classes: Sequence[str]
     index: Mapping[str, int]
@@ -50,10 +53,12 @@ class Writer:
         self.files: dict[str, Any] = {}
         self.keys: dict[str, list[str]] = {}
         self.moments: dict[str, Moments] = {}
+        self.pending: dict[str, list[tuple[str, NDArray[np.uint8]]]] = {}
         self.unreadable: list[str] = []
 
     def add(self, part: str, key: str, name: str, content: bytes) -> None:
-        """Decode the picture file `name` and append it to `part`; `key` will be turned into its class at the end."""
+        """Decode the picture file `name` and append it to `part`; `key` will be turned into its class at the
+        end."""
         try:
             picture = decode(content, size=self.size, fit=self.fit)
         except ValueError:
@@ -61,14 +66,22 @@ class Writer:
             if len(self.unreadable) >= _ENOUGH:
                 raise self.complaint() from None
             return
-        self.add_pixels(part, [key], picture[None])
+        pending = self.pending.setdefault(part, [])
+        pending.append((key, picture))
+        if len(pending) == _TOGETHER:
+            self._flush(part)
+
+    def _flush(self, part: str) -> None:
+        pending = self.pending.pop(part, [])
+        if pending:
+            self.add_pixels(part, [key for key, _ in pending], np.stack([picture for _, picture in pending]))
 
     def add_pixels(self, part: str, keys: Sequence[str], pictures: NDArray[np.uint8]) -> None:
         """Append decoded pictures (N, size, size, 3) with one key each."""
         if part not in self.files:
             self.files[part] = open(self.folder / f"{part}.pixels", "wb")  # noqa: SIM115  closed in `close`
             self.keys[part], self.moments[part] = [], Moments()
-        self.files[part].write(np.ascontiguousarray(pictures))
+        self.files[part].write(np.ascontiguousarray(pictures).data)
         self.keys[part].extend(keys)
         self.moments[part].add(pictures)
 
@@ -84,13 +97,15 @@ class Writer:
         """Write the labels, sync everything, and return what the parts add to `meta.json`."""
         if self.unreadable:
             raise self.complaint()
+        for part in list(self.pending):
+            self._flush(part)
         statistics = {}
         for part, file in self.files.items():
             file.flush()
             os.fsync(file.fileno())
             labels = np.array([labelling.index[key] for key in self.keys[part]], dtype=np.int64)
             with open(self.folder / f"{part}.labels", "wb") as out:
-                out.write(labels)
+                out.write(labels.tobytes())
                 out.flush()
                 os.fsync(out.fileno())
             mean, std = self.moments[part].mean_std()
@@ -144,7 +159,8 @@ class Cache:
 def folder_of(source: Path, *, name: str, size: int, fit: Fit) -> Path:
     """Where the cache of `source` lies: the name holds a hash of the source's identity, the size and the fit.
 
-    The identity of a file is its name, size and time of change, that of a folder the same for all files in it.
+    The identity of a file is its name, size and time of change, that of a folder the same for all files in
+    it.
     """
     if source.is_dir():
         stats = [(entry, (source / entry).stat()) for entry in names(source)]
@@ -173,7 +189,8 @@ def build(
     `fill` calls `Writer.add` for each picture and returns the labelling.
 
     Raises:
-        SaccadeError: the source holds no picture or cannot be read, or the disk is full. Nothing is left behind.
+        SaccadeError: the source holds no picture or cannot be read, or the disk is full. Nothing is left
+        behind.
     """
     check_fit(fit, size)
     if not source.exists():

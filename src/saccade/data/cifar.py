@@ -1,4 +1,5 @@
-"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009), from the official python or binary archive or a folder of its files."""
+"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009), from the official python or binary archive or a folder of its
+files."""
 
 import io
 import pickle

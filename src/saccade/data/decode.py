@@ -45,9 +45,9 @@ def check_fit(fit: str, size: int) -> None:
 def decode(content: bytes, *, size: int, fit: Fit = "crop") -> NDArray[np.uint8]:
     """Decode one picture file into an array (size, size, 3), sRGB.
 
-    `fit` says how a picture of another shape becomes a square: "crop" scales the shorter side to `size` and cuts the
-    middle, "squash" scales both sides, "pad" scales the longer side and fills with grey. Grey, palette, CMYK, 16-bit
-    and rotated (EXIF) pictures become upright RGB; transparency is laid on white.
+    `fit` says how a picture of another shape becomes a square: "crop" scales the shorter side to `size` and
+    cuts the middle, "squash" scales both sides, "pad" scales the longer side and fills with grey. Grey,
+    palette, CMYK, 16-bit and rotated (EXIF) pictures become upright RGB; transparency is laid on white.
 
     Raises:
         ValueError: the content is no picture, or a broken one.

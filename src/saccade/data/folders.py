@@ -1,4 +1,5 @@
-"""Any folder, zip or tar of class folders: `train/<class>/1.jpg`, `test/<class>/2.png`, or `<class>/3.webp` alone."""
+"""Any folder, zip or tar of class folders: `train/<class>/1.jpg`, `test/<class>/2.png`, or `<class>/3.webp`
+alone."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
@@ -22,9 +23,9 @@ Place = Callable[[str], tuple[str, str] | None]
 def fill(source: Path, writer: Writer, *, progress: Progress | None = None) -> Labelling:
     """Read a folder or archive of class folders, below `train`, `val` and `test` folders or without them.
 
-    The classes are the names of the folders, sorted. Parts: with train and test folders as they stand; with train and
-    val only, as ImageNet comes, val is the test set (a validation set is then split from train); without either,
-    everything is one part "all".
+    The classes are the names of the folders, sorted. Parts: with train and test folders as they stand; with
+    train and val only, as ImageNet comes, val is the test set (a validation set is then split from train);
+    without either, everything is one part "all".
 
     Raises:
         SaccadeError: there is no picture, or pictures lie beside class folders.
@@ -65,18 +66,20 @@ def layout(source: Path, found: Sequence[str]) -> tuple[Place, list[str]]:
 
 
 def _refuse_strays(source: Path, paths: Sequence[tuple[str, ...]], depth: int) -> None:
-    """Class folders may be called "train"; but `train/<class>/` beside other pictures is a mistake worth a word."""
+    """Class folders may be called "train"; but `train/<class>/` beside other pictures is a mistake worth a
+    word."""
     inner = {path[depth] for path in paths if path[depth] in _PARTS and len(path) > depth + 2}
     other = next((path for path in paths if path[depth] not in _PARTS), None)
     if inner and other is not None:
         raise SaccadeError(
-            f"Reading {source}: {'/'.join(other)} lies outside {', '.join(sorted(inner))}; move it away, or name the "
-            "folder with the class folders."
+            f"Reading {source}: {'/'.join(other)} lies outside {', '.join(sorted(inner))}; move it away, or "
+            "name the folder with the class folders."
         )
 
 
 def _common_depth(paths: Sequence[tuple[str, ...]]) -> int:
-    """How many folders stand above all pictures, "train" and the like not counted, and one class folder kept."""
+    """How many folders stand above all pictures, "train" and the like not counted, and one class folder
+    kept."""
     depth = 0
     while all(len(path) > depth + 2 for path in paths) and len({path[depth] for path in paths}) == 1:
         if paths[0][depth] in _PARTS:

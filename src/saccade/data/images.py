@@ -31,6 +31,9 @@ class ImageSet:
         if len(self.pictures) != len(self.labels):
             counts = f"{len(self.pictures)} pictures but {len(self.labels)} labels"
             raise SaccadeError(f"Data set {self.name}: {counts}; each picture needs one.")
+        if len(self.labels) and not (0 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.classes)):
+            given = f"labels from {int(self.labels.min())} to {int(self.labels.max())}"
+            raise SaccadeError(f"Data set {self.name}: {given} with {len(self.classes)} classes, counted from 0.")
 
     def __len__(self) -> int:
         return len(self.labels) if self.rows is None else len(self.rows)
@@ -42,14 +45,15 @@ class ImageSet:
 
     def subset(self, indices: Int[Tensor, " m"] | Sequence[int]) -> "ImageSet":
         """The pictures at `indices` of this set, as a set of their own (no copy)."""
-        chosen = torch.as_tensor(indices, dtype=torch.int64)
+        chosen = torch.as_tensor(indices)
+        if chosen.dtype == torch.bool:
+            raise SaccadeError(f"Data set {self.name}: subset takes indices; give mask.nonzero()[:, 0], not a mask.")
+        chosen = chosen.to(torch.int64)
         if len(chosen) and (int(chosen.min()) < 0 or int(chosen.max()) >= len(self)):
             raise SaccadeError(f"Data set {self.name}: subset asks for a picture outside 0 to {len(self) - 1}.")
         return replace(self, rows=chosen if self.rows is None else self.rows[chosen])
 
-    def take(
-        self, indices: Int[Tensor, " m"]
-    ) -> tuple[UInt8[Tensor, "m h w 3"], Int[Tensor, " m"]]:
+    def take(self, indices: Int[Tensor, " m"]) -> tuple[UInt8[Tensor, "m h w 3"], Int[Tensor, " m"]]:
         """The pictures (uint8 (M, H, W, 3)) and labels (M,) at `indices`."""
         rows = indices if self.rows is None else self.rows[indices]
         return self.pictures[rows], self.labels[rows]

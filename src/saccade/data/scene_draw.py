@@ -1,7 +1,7 @@
 """Choosing and drawing generated scenes, a batch of them in each array operation.
 
-Every random number is a hash of (seed, split, index of the scene, number of the draw), so a scene is the same drawn
-alone or in any batch, and the streams of the splits share no key.
+Every random number is a hash of (seed, split, index of the scene, number of the draw), so a scene is the same
+drawn alone or in any batch, and the streams of the splits share no key.
 """
 
 from dataclasses import dataclass
@@ -50,12 +50,14 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 @dataclass(frozen=True)
 class Plan:
-    """What B scenes hold, in the order of painting, up to `MOST` objects each; arrays (B, MOST) unless stated.
+    """What B scenes hold, in the order of painting, up to `MOST` objects each; arrays (B, MOST) unless
+    stated.
 
-    present: whether there is such an object. main: the one that gives the label, (B,). centre: (B, MOST, 2) as
-    (x, y), in shares of the side, as is radius. angle: of objects, in radians. ground: the background, (B,), with its
-    two colours (B, 2, 3), and the affine map of picture to pattern `warp` (B, 2, 3), in periods. light: change of
-    brightness over the picture to the right and downwards, (B, 2). noise: where the noise table is read, (B, 2).
+    present: whether there is such an object. main: the one that gives the label, (B,). centre: (B, MOST, 2)
+    as (x, y), in shares of the side, as is radius. angle: of objects, in radians. ground: the background,
+    (B,), with its two colours (B, 2, 3), and the affine map of picture to pattern `warp` (B, 2, 3), in
+    periods. light: change of brightness over the picture to the right and downwards, (B, 2). noise: where the
+    noise table is read, (B, 2).
     """
 
     present: NDArray[np.bool_]
@@ -77,7 +79,7 @@ class Plan:
 
 
 class _Dice:
-    """Uniform numbers in [0, 1) for a batch of scenes, a column at a time: SplitMix64 from each scene's own key."""
+    """Uniform numbers in [0, 1) for a batch of scenes: SplitMix64 from the key of each."""
 
     def __init__(self, keys: NDArray[np.uint64]) -> None:
         self.keys, self.drawn = keys[:, None], 0
@@ -87,19 +89,22 @@ class _Dice:
         counters = np.arange(self.drawn + 1, self.drawn + count + 1, dtype=np.uint64)
         self.drawn += count
         bits = _finalise(self.keys + counters * _GOLDEN)
-        return ((bits >> np.uint64(40)).astype(np.float32) / np.float32(1 << 24)).reshape(-1, *shape)
+        numbers: Array = (bits >> np.uint64(40)).astype(np.float32) / np.float32(1 << 24)
+        return numbers.reshape(-1, *shape)
 
     def pick(self, options: int, *shape: int) -> Ints:
         return (self.roll(*shape) * options).astype(np.int64)
 
     def between(self, low: float, high: float, *shape: int) -> Array:
-        return np.float32(low) + np.float32(high - low) * self.roll(*shape)
+        numbers: Array = np.float32(low) + np.float32(high - low) * self.roll(*shape)
+        return numbers
 
 
 def _finalise(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return state ^ (state >> np.uint64(31))
+    state ^= state >> np.uint64(31)
+    return state
 
 
 def keys(indices: Ints, *, seed: int, split: str) -> NDArray[np.uint64]:
@@ -160,9 +165,11 @@ def plan(indices: Ints, *, seed: int, split: str) -> Plan:
 
 
 def _place(tries: Array, radius: Array, present: NDArray[np.bool_]) -> tuple[Array, NDArray[np.bool_]]:
-    """For each object the first of the tried places that keeps clear of the earlier ones, and whether there is one.
+    """For each object the first of the tried places that keeps clear of the earlier ones, and whether there
+    is one.
 
-    Clear means: the centres are at least 0.85 of the two radii apart, so shapes may touch and overlap a little.
+    Clear means: the centres are at least 0.85 of the two radii apart, so shapes may touch and overlap a
+    little.
     """
     total = len(radius)
     centre = np.zeros((total, MOST, 2), np.float32)
@@ -192,14 +199,15 @@ def _ground_colours(dice: _Dice) -> tuple[Ints, Array]:
 
 
 def _object_colours(dice: _Dice, ground_colours: Array) -> Ints:
-    """Colours that differ from both of the background: the likeliest of the palette, after a random handicap."""
+    """Colours (B, MOST) drawn from those that differ clearly from both of the background."""
     apart = ((ground_colours[:, :, None] - _PALETTE) ** 2).sum(3).min(1)  # (B, colours)
     chance = dice.roll(MOST, len(_PALETTE))
-    return np.where(apart[:, None] > 0.12, chance, chance - 1).argmax(axis=2)
+    colour: Ints = np.where(apart[:, None] > 0.12, chance, chance - 1).argmax(axis=2)
+    return colour
 
 
 def _tints(dice: _Dice, colour: Ints, ground_colours: Array) -> Array:
-    """Two colours (B, MOST, 2, 3) of each object: its own, a little varied, and one further from the background."""
+    """Two colours (B, MOST, 2, 3) of each object: its own, varied, and one away from the background."""
     own = np.clip(_PALETTE[colour] + dice.between(-0.05, 0.05, MOST, 3), 0, 1)
     dark = ground_colours.mean(axis=(1, 2), keepdims=True) < 0.5
     other = own + (dark - own) * np.where(dark, np.float32(0.65), np.float32(0.55))
@@ -219,7 +227,7 @@ def _warp(dice: _Dice, ground: Ints) -> Array:
 
 
 def draw(scenes: Plan, *, size: int) -> tuple[NDArray[np.uint8], Array]:
-    """Pictures (B, size, size, 3) and the coverage in [0, 1] of each object, unhidden, (B, MOST, size, size)."""
+    """Pictures (B, S, S, 3), and the coverage in [0, 1] (B, MOST, S, S) of each object as if alone."""
     total = len(scenes.main)
     line = ((np.arange(size, dtype=np.float32) + 0.5) / size).astype(np.float32)
     canvas = _background(scenes, line)

@@ -1,35 +1,45 @@
 """Sentences about generated scenes: saying true ones, and checking whether any is true.
 
-    sentence   = (thing | thing relation thing | thing "and" thing | count things) ["on a" background "background"]
-               | "there" ("is" | "are") count things
-    thing      = "a" [size] [texture] [colour] shape
-    relation   = "above" | "below" | "left of" | "right of"
-    count      = "one" | "two" | "three" | "four"
+    sentence = (thing | thing relation thing | thing "and" thing | count things) ["on a" ground "background"]
+             | "there" ("is" | "are") count things
+    thing    = "a" [size] [texture] [colour] shape
+    relation = "above" | "below" | "left of" | "right of"
+    count    = "one" | "two" | "three" | "four"
 
-A shape is a word of `SHAPES` or "shape", which is any. A thing without a size, texture or colour may have any. "a" says
-that there is at least one, a number says how many there are exactly, and two things are two different objects. One
-object is above another if its centre is higher by at least 0.12 of the side and by more than it is to the side;
-likewise the other relations, so at most one of the four holds between two objects.
+A shape is a word of `SHAPES` or "shape", which is any. A thing without a size, texture or colour may have
+any. "a" says that there is at least one, a number says how many there are exactly, and two things are two
+different objects. One object is above another if its centre is higher by at least 0.12 of the side and by
+more than it is to the side; likewise the other relations, so at most one of the four holds between two
+objects.
 """
 
 import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from saccade.data.scene_draw import COLOURS, SIZES
 from saccade.data.scene_shapes import BACKGROUNDS, FILLS, SHAPES
 from saccade.errors import SaccadeError
-
-if TYPE_CHECKING:
-    from saccade.data.scenes import Scene, SceneObject
 
 RELATIONS = ("above", "below", "left of", "right of")
 COUNTS = ("one", "two", "three", "four")
 _APART = 0.12
 _PLURALS = {**{shape: f"{shape}s" for shape in SHAPES}, "cross": "crosses", "shape": "shapes"}
 _SINGULARS = {plural: shape for shape, plural in _PLURALS.items()}
+
+
+@dataclass(frozen=True)
+class SceneObject:
+    """One shape. centre: (x, y) as shares of the side. box: left, top, right, bottom of what shows of it, in
+    pixels, the last two exclusive."""
+
+    shape: str
+    colour: str
+    texture: str
+    size: str
+    centre: tuple[float, float]
+    box: tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -41,7 +51,7 @@ class Thing:
     texture: str | None = None
     size: str | None = None
 
-    def fits(self, thing: "SceneObject") -> bool:
+    def fits(self, thing: SceneObject) -> bool:
         """Whether an object is such a thing."""
         return all(
             wanted is None or wanted == getattr(thing, field)
@@ -66,8 +76,8 @@ class Thing:
 
 @dataclass(frozen=True)
 class Claim:
-    """What a sentence says. count: None, or how many objects fit `first` exactly. relation: one of `RELATIONS`, "and",
-    or None when there is no `second`. background: None if nothing is said about it."""
+    """What a sentence says. count: None, or how many objects fit `first` exactly. relation: one of
+    `RELATIONS`, "and", or None when there is no `second`. background: None if nothing is said about it."""
 
     first: Thing
     relation: str | None = None
@@ -115,22 +125,9 @@ def _thing(size: str | None, texture: str | None, colour: str | None, noun: str)
     return Thing(None if shape == "shape" else shape, colour, texture, size)
 
 
-def holds(caption: str, scene: "Scene") -> bool:
-    """Whether a sentence is true of a scene. One that is not of the grammar is not: see `parse` to tell them apart."""
-    try:
-        claim = parse(caption)
-    except SaccadeError:
-        return False
-    return _true(claim, scene.objects, scene.background)
-
-
-def describe(scene: "Scene") -> str:
-    """The most complete sentence about a scene: its main object, its nearest companion, the background."""
-    return _describe(scene.objects, scene.main, scene.background)
-
-
-def related(first: "SceneObject", second: "SceneObject") -> str | None:
-    """Which of `RELATIONS` the first object has to the second; None if they are too close or stand obliquely."""
+def related(first: SceneObject, second: SceneObject) -> str | None:
+    """Which of `RELATIONS` the first object has to the second; None if they are too close or stand
+    obliquely."""
     right, down = first.centre[0] - second.centre[0], first.centre[1] - second.centre[1]
     if max(abs(right), abs(down)) < _APART or abs(right) == abs(down):
         return None
@@ -139,7 +136,8 @@ def related(first: "SceneObject", second: "SceneObject") -> str | None:
     return "right of" if right > 0 else "left of"
 
 
-def _true(claim: Claim, objects: Sequence["SceneObject"], background: str) -> bool:
+def true_of(claim: Claim, objects: Sequence[SceneObject], background: str) -> bool:
+    """Whether a claim is true where there are these objects on such a background."""
     if claim.background not in (None, background):
         return False
     first = [thing for thing in objects if claim.first.fits(thing)]
@@ -151,12 +149,13 @@ def _true(claim: Claim, objects: Sequence["SceneObject"], background: str) -> bo
     return any(claim.relation in ("and", related(a, b)) for a, b in pairs)
 
 
-def _full(thing: "SceneObject") -> Thing:
+def _full(thing: SceneObject) -> Thing:
     texture = None if thing.texture == "plain" else thing.texture
     return Thing(thing.shape, thing.colour, texture, thing.size)
 
 
-def _describe(objects: Sequence["SceneObject"], main: int, background: str) -> str:
+def full_caption(objects: Sequence[SceneObject], main: int, background: str) -> str:
+    """The main object and its nearest companion, in all detail, and the background."""
     subject = objects[main]
     others = [thing for k, thing in enumerate(objects) if k != main]
     end = f" on a {background} background"
@@ -168,11 +167,11 @@ def _describe(objects: Sequence["SceneObject"], main: int, background: str) -> s
 
 
 def captions_of(
-    objects: Sequence["SceneObject"], main: int, background: str, *, key: int, count: int = 5
+    objects: Sequence[SceneObject], main: int, background: str, *, key: int, count: int = 5
 ) -> tuple[str, ...]:
-    """Up to `count` different true sentences: `describe`, then others drawn by `key`."""
+    """Up to `count` different true sentences: `full_caption`, then others drawn by `key`."""
     dice = random.Random(key)
-    found = [_describe(objects, main, background)]
+    found = [full_caption(objects, main, background)]
     for _ in range(4 * count):
         if len(found) == count:
             break
@@ -182,7 +181,7 @@ def captions_of(
     return tuple(found)
 
 
-def _say(objects: Sequence["SceneObject"], background: str, dice: random.Random) -> str:
+def _say(objects: Sequence[SceneObject], background: str, dice: random.Random) -> str:
     """One true sentence, of a form and in a detail chosen by chance."""
     subject, *others = dice.sample(objects, min(2, len(objects)))
     form = dice.random()
@@ -200,7 +199,7 @@ def _say(objects: Sequence["SceneObject"], background: str, dice: random.Random)
     return f"{sentence} on a {background} background" if dice.random() < 0.15 else sentence
 
 
-def _loosely(subject: "SceneObject", dice: random.Random, *, likely: float = 0.75) -> Thing:
+def _loosely(subject: SceneObject, dice: random.Random, *, likely: float = 0.75) -> Thing:
     """An object described by some of its properties, its shape nearly always."""
     full = _full(subject)
     keep = [dice.random() < chance for chance in (0.92, likely + 0.1, likely, likely - 0.2)]

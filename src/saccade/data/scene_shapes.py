@@ -1,8 +1,9 @@
 """The shapes and textures of generated scenes, as small tables that the renderer looks up.
 
-A shape is its signed distance (in units of its radius, negative inside) on a grid over [-1.25, 1.25] squared; a
-texture is a pattern in [0, 1] that repeats at the borders of its grid. One look-up by nearest neighbour then draws
-any shape in any texture, so a batch of different scenes takes the same few array operations as equal ones.
+A shape is its signed distance (in units of its radius, negative inside) on a grid over [-1.25, 1.25] squared;
+a texture is a pattern in [0, 1] that repeats at the borders of its grid. One look-up by nearest neighbour
+then draws any shape in any texture, so a batch of different scenes takes the same few array operations as
+equal ones.
 """
 
 from collections.abc import Callable
@@ -110,7 +111,8 @@ def fill_table() -> Array:
 
 @cache
 def background_table() -> Array:
-    """Patterns of backgrounds, float32 (backgrounds * GRID * GRID,); 8 periods across the grid, one if smooth."""
+    """Patterns of backgrounds, float32 (backgrounds * GRID * GRID,); 8 periods across the grid, one if
+    smooth."""
     line = np.arange(GRID) / GRID
     smooth = np.broadcast_to(0.5 - 0.5 * np.cos(2 * np.pi * line)[:, None], (GRID, GRID))
     return _table([smooth, _noise(1.7), _noise(0.6), _stripes(8), _dots(8), _checks(8), _weave(8)])
@@ -159,8 +161,10 @@ def _weave(periods: int) -> _Coordinates:
 
 
 def _noise(falloff: float) -> _Coordinates:
-    """Noise whose amplitude falls as frequency ** -falloff, repeating at the borders, spread evenly over [0, 1]."""
+    """Noise whose amplitude falls as frequency ** -falloff, repeating at the borders, spread evenly over [0,
+    1]."""
     spectrum = np.fft.rfft2(np.random.default_rng(1).standard_normal((GRID, GRID)))
     frequency = np.hypot(np.fft.fftfreq(GRID)[:, None], np.fft.rfftfreq(GRID)[None, :]) * GRID
     shaped = np.fft.irfft2(spectrum / np.maximum(frequency, 4.0) ** falloff, s=(GRID, GRID))
-    return np.clip(0.5 + 0.25 * shaped / shaped.std(), 0, 1)
+    scaled: _Coordinates = np.clip(0.5 + 0.25 * shaped / shaped.std(), 0, 1)
+    return scaled

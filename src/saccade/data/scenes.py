@@ -1,7 +1,9 @@
-"""Generated scenes: an endless, seeded data set that needs no download and comes with the whole truth about itself.
+"""Generated scenes: an endless, seeded data set that needs no download and comes with the whole truth about
+itself.
 
-One to four coloured, textured shapes on a textured background. Known of each scene: the class (shape of the main
-object, which is the largest), every object with its place, the pixels where it shows, and true sentences about it.
+One to four coloured, textured shapes on a textured background. Known of each scene: the class (shape of the
+main object, which is the largest), every object with its place, the pixels where it shows, and true sentences
+about it.
 """
 
 from collections.abc import Sequence
@@ -11,37 +13,28 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Bool, UInt8
+from numpy.typing import NDArray
 from torch import Tensor
 
 from saccade.data import scene_draw
 from saccade.data.images import ImageSet
 from saccade.data.scene_draw import COLOURS, MOST, SIZES, SPLITS, Plan
+from saccade.data.scene_grammar import SceneObject, captions_of, full_caption, parse, true_of
 from saccade.data.scene_shapes import BACKGROUNDS, FILLS, SHAPES
 from saccade.errors import SaccadeError
 
-_CHUNK = 64  # scenes drawn together: few enough that the arrays stay in the processor's cache
-
-
-@dataclass(frozen=True)
-class SceneObject:
-    """One shape. centre: (x, y) as shares of the side. box: left, top, right, bottom of what shows of it, in pixels,
-    the last two exclusive."""
-
-    shape: str
-    colour: str
-    texture: str
-    size: str
-    centre: tuple[float, float]
-    box: tuple[int, int, int, int]
+_PIXELS = 1 << 16  # drawn together: few enough that the arrays stay in the processor's cache
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
     """A picture and the truth about it.
 
-    picture: uint8 (H, W, 3). objects: in the order of painting, the last on top. main: which of them is the largest.
-    label: its shape, as an index into `SHAPES`. masks: bool (K, H, W), the pixels where each object shows; no pixel
-    belongs to two. background: a word of `BACKGROUNDS`. captions: true sentences, the most complete first.
+    picture: uint8 (H, W, 3). objects: in the order of painting, the last on top. main: which of them is the
+    largest.
+    label: its shape, as an index into `SHAPES`. masks: bool (K, H, W), the pixels where each object shows; no
+    pixel belongs to two. background: a word of `BACKGROUNDS`. captions: true sentences, the most complete
+    first.
     """
 
     picture: UInt8[Tensor, "h w 3"]
@@ -71,12 +64,11 @@ def draw_scenes(
     indices: Sequence[int], *, size: int = 64, seed: int = 0, split: str = "train"
 ) -> list[Scene]:
     """Several scenes of a stream at once, which is much faster than one by one; see `scene`."""
-    from saccade.data.scene_grammar import captions_of
-
     _check(indices, size, split)
     drawn: list[Scene] = []
-    for start in range(0, len(indices), _CHUNK):
-        chunk = np.asarray(indices[start : start + _CHUNK], np.int64)
+    together = max(_PIXELS // size**2, 1)
+    for start in range(0, len(indices), together):
+        chunk = np.asarray(indices[start : start + together], np.int64)
         keys = scene_draw.keys(chunk, seed=seed, split=split)
         plan = scene_draw.plan(chunk, seed=seed, split=split)
         pictures, coverage = scene_draw.draw(plan, size=size)
@@ -107,16 +99,17 @@ def scenes(
 ) -> ImageSet:
     """The first `count` scenes of a stream as a labelled set of pictures.
 
-    The label is the shape (or the colour) of the main object, which is of a larger size class than every other.
-    Size, seed and split are as in `scene`.
+    The label is the shape (or the colour) of the main object, which is of a larger size class than every
+    other. Size, seed and split are as in `scene`.
     """
     _check([count], size, split)
     if target not in ("shape", "colour"):
         raise SaccadeError(f"Generating scenes: target={target!r} was given; it is shape or colour.")
     pictures = np.empty((count, size, size, 3), np.uint8)
     labels = np.empty(count, np.int64)
-    for start in range(0, count, _CHUNK):
-        chunk = np.arange(start, min(start + _CHUNK, count))
+    together = max(_PIXELS // size**2, 1)
+    for start in range(0, count, together):
+        chunk = np.arange(start, min(start + together, count))
         plan = scene_draw.plan(chunk, seed=seed, split=split)
         pictures[chunk], _ = scene_draw.draw(plan, size=size)
         values = plan.shape if target == "shape" else plan.colour
@@ -125,14 +118,32 @@ def scenes(
     return ImageSet("scenes", torch.from_numpy(pictures), torch.from_numpy(labels), classes)
 
 
+def describe(scene: Scene) -> str:
+    """The most complete sentence about a scene: its main object, the nearest companion, the background."""
+    return full_caption(scene.objects, scene.main, scene.background)
+
+
+def holds(caption: str, scene: Scene) -> bool:
+    """Whether a sentence of the grammar (see `scene_grammar`) is true of a scene; False for any other
+    sentence.
+
+    `scene_grammar.parse` tells a false sentence from one that is not of the grammar.
+    """
+    try:
+        claim = parse(caption)
+    except SaccadeError:
+        return False
+    return true_of(claim, scene.objects, scene.background)
+
+
 def _objects(
-    plan: Plan, row: int, coverage: scene_draw.Array
-) -> tuple[tuple[SceneObject, ...], int, np.ndarray[tuple[int, ...], np.dtype[np.bool_]]]:
+    plan: Plan, row: int, coverage: NDArray[np.float32]
+) -> tuple[tuple[SceneObject, ...], int, NDArray[np.bool_]]:
     """The objects of one scene of a plan, which is the main one, and where they show."""
     covered = coverage > 0.5
     hidden = np.zeros(covered.shape[1:], bool)
     found: list[SceneObject] = []
-    masks = []
+    masks: list[NDArray[np.bool_]] = []
     main = 0
     for k in range(MOST - 1, -1, -1):  # from the top down
         if not plan.present[row, k]:
@@ -156,7 +167,7 @@ def _objects(
     return tuple(found), main, np.stack(masks)
 
 
-def _box(mask: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> tuple[int, int, int, int]:
+def _box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not len(rows):
         return 0, 0, 0, 0

@@ -11,12 +11,12 @@ _PURPOSE = 0x5911  # keeps these random numbers apart from others that are drawn
 
 
 def split_indices(
-    labels: Int[Tensor, " n"], *, val: float, seed: int
+    labels: Int[Tensor, " n"], *, val: float | int, seed: int
 ) -> tuple[Int[Tensor, " train"], Int[Tensor, " val"]]:
     """Indices of the training and of the validation pictures, each sorted, together all of them once.
 
-    Each class gives its share of the validation set, to within one picture. The division depends on the labels,
-    `val` and `seed` only.
+    Each class gives its share of the validation set, to within one picture. The division depends on the
+    labels, `val` and `seed` only.
 
     Args:
         val: the fraction that is held out, in [0, 1); or, from 1 up, the number of pictures.
@@ -26,14 +26,15 @@ def split_indices(
         SaccadeError: `val` is out of range.
     """
     total = len(labels)
-    count = round(val * total) if val < 1 else int(val)
-    if not 0 <= val or (val >= 1 and val != int(val)) or not (0 <= count < max(total, 1)):
+    if not (0 <= val < 1 or (1 <= val < total and val == int(val))):  # this way round NaN is refused too
         raise SaccadeError(
-            f"Splitting {total} pictures: val={val} was given; it is a fraction in [0, 1) or a whole number of "
-            f"pictures below {total}."
+            f"Splitting {total} pictures: val={val} was given; it is a fraction in [0, 1) or a whole number "
+            f"of pictures below {total}."
         )
+    count = int(val) if val >= 1 else min(round(val * total), max(total - 1, 0))
     order = torch.randperm(total, generator=generator(_PURPOSE, seed))
-    # the k-th of n pictures of a class stands at (k + 1/2) / n; taking the first `count` takes equal shares of all
+    # the k-th of n pictures of a class stands at (k + 1/2) / n; taking the first `count` takes equal shares
+    # of all
     shuffled = labels[order]
     by_class = torch.argsort(shuffled, stable=True)
     sizes = torch.bincount(shuffled)[shuffled[by_class]]

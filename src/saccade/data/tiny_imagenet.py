@@ -1,7 +1,7 @@
 """Tiny ImageNet (Le and Yang 2015): 200 classes, 100,000 training and 10,000 validation pictures of 64 x 64.
 
-The labels of its official test set were never published, so, as everywhere, the official validation set is the test
-set here, and a validation set is split from the training pictures.
+The labels of its official test set were never published, so, as everywhere, the official validation set is
+the test set here, and a validation set is split from the training pictures.
 """
 
 from pathlib import Path, PurePosixPath
@@ -17,8 +17,9 @@ _LISTS = ("wnids.txt", "words.txt", "val_annotations.txt")
 def fill(source: Path, writer: Writer, *, progress: Progress | None = None) -> Labelling:
     """Read the official layout from a folder, zip or tar, in one pass and in any order of its files.
 
-    train/<wnid>/images/*.JPEG, val/images/*.JPEG with val/val_annotations.txt, wnids.txt and words.txt; the folder
-    `tiny-imagenet-200` above them may be there or not. Classes come in the order of their WordNet numbers.
+    train/<wnid>/images/*.JPEG, val/images/*.JPEG with val/val_annotations.txt, wnids.txt and words.txt; the
+    folder `tiny-imagenet-200` above them may be there or not. Classes come in the order of their WordNet
+    numbers.
     """
     lists: dict[str, str] = {}
     for name, content in members(source, wanted=_wanted, progress=progress):
@@ -46,7 +47,8 @@ def fill(source: Path, writer: Writer, *, progress: Progress | None = None) -> L
 
 
 def class_names(wnids: list[str], words: str) -> list[str]:
-    """One short name for each WordNet number: the first of its synonyms; all of them where the first is not unique."""
+    """One short name for each WordNet number: the first of its synonyms; all of them where the first is not
+    unique."""
     synonyms = dict(line.split("\t", 1) for line in words.splitlines() if "\t" in line)
     full = [synonyms.get(wnid, wnid).strip() for wnid in wnids]
     first = [name.split(",")[0] for name in full]

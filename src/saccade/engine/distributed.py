@@ -30,8 +30,8 @@ class World:
 def joined(device: str = "auto") -> Iterator[World]:
     """Join the process group that torchrun's environment describes, or be alone; leave it afterwards.
 
-    Uses nccl on CUDA (one device a process) and gloo elsewhere. torchrun limits a process to one thread; on a CPU the
-    cores are shared out between the processes of this machine instead.
+    Uses nccl on CUDA (one device a process) and gloo elsewhere. torchrun limits a process to one thread; on a
+    CPU the cores are shared out between the processes of this machine instead.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
@@ -69,42 +69,57 @@ def sum_over_processes(values: Tensor, world: World) -> Tensor:
     return values
 
 
+def holds_everywhere(flag: bool, world: World) -> bool:
+    """Whether `flag` is true in all processes; the same answer in each."""
+    return int(sum_over_processes(torch.tensor(int(flag), device=world.device), world)) == world.size
+
+
 class SharedBatchNorm(nn.BatchNorm2d):
     """Batch norm whose training statistics are those of the whole batch over all processes.
 
-    PyTorch's SyncBatchNorm does this on accelerators only; this one also works on CPUs, so that two processes train
-    as one does. Shares of the batch must be equal.
+    PyTorch's SyncBatchNorm does this on accelerators only; this one also works on CPUs, so that two processes
+    train as one does. Shares of the batch must be equal. Sums are taken in float32, the variance about the mean.
     """
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)
         processes = dist.get_world_size()
-        moments = torch.stack([input.mean((0, 2, 3)), input.square().mean((0, 2, 3))])
-        mean, square = all_reduce(moments) / processes
-        variance = (square - mean.square()).clamp(min=0)
-        with torch.no_grad():
-            count = input.numel() // input.shape[1] * processes
-            rate = self.momentum if self.momentum is not None else 0.1
-            assert self.running_mean is not None and self.running_var is not None
-            self.running_mean.lerp_(mean, rate)
-            self.running_var.lerp_(variance * count / (count - 1), rate)
-            if self.num_batches_tracked is not None:
-                self.num_batches_tracked.add_(1)
+        values = input.float()
+        mean = all_reduce(values.mean((0, 2, 3))) / processes
+        centred = values - mean.view(1, -1, 1, 1)
+        variance = all_reduce(centred.square().mean((0, 2, 3))) / processes
+        if self.running_mean is not None and self.running_var is not None:
+            with torch.no_grad():
+                count = input.numel() // input.shape[1] * processes
+                rate = self.momentum
+                if self.num_batches_tracked is not None:
+                    self.num_batches_tracked.add_(1)
+                    if rate is None:  # a plain mean of all batches
+                        rate = 1 / float(self.num_batches_tracked)
+                self.running_mean.lerp_(mean, rate or 0.0)
+                self.running_var.lerp_(variance * count / (count - 1), rate or 0.0)
         scale = (variance + self.eps).rsqrt()
         if self.affine:
             scale = scale * self.weight
-        shift = -mean * scale
+        scaled = centred * scale.view(1, -1, 1, 1)
         if self.affine:
-            shift = shift + self.bias
-        return torch.addcmul(shift.view(1, -1, 1, 1), input, scale.view(1, -1, 1, 1))
+            scaled = scaled + self.bias.view(1, -1, 1, 1)
+        return scaled.to(input.dtype)
 
 
 def share_batch_norm(module: nn.Module) -> None:
     """Turn every batch norm of `module` into one with statistics shared over the processes, in place."""
     for layer in module.modules():
-        if isinstance(layer, nn.BatchNorm2d):
+        if type(layer) is nn.BatchNorm2d:
             layer.__class__ = SharedBatchNorm
+
+
+def unshare_batch_norm(module: nn.Module) -> None:
+    """The inverse of `share_batch_norm`: what is left works in one process."""
+    for layer in module.modules():
+        if type(layer) is SharedBatchNorm:
+            layer.__class__ = nn.BatchNorm2d
 
 
 def spread(module: nn.Module, world: World) -> None:

@@ -4,7 +4,8 @@ import errno
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 
 from saccade.errors import SaccadeError
@@ -16,11 +17,12 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success sync it to disk and rename it over `path`.
 
-    If the body raises, the temporary file is removed and `path` is what it was. Raises `SaccadeError` when the
-    disk is full or the folder cannot be written.
+    If the body raises, the temporary file is removed and `path` is what it was. Raises `SaccadeError` when
+    the disk is full or the folder cannot be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")  # same suffix: writers go by it
+    # the same suffix, because writers go by it; `remove_leftovers` knows this pattern
+    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -31,7 +33,16 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         raise explain_os_error(error, path) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # e.g. the folder is a file; the first error says more
+            temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(path: str | Path) -> None:
+    """Remove the temporary files that processes killed while writing `path` left beside it."""
+    path = Path(path)
+    pattern = f".{escape(path.stem)}.{'[0-9a-f]' * 8}{escape(path.suffix)}"
+    for leftover in path.parent.glob(pattern):
+        leftover.unlink(missing_ok=True)
 
 
 def explain_os_error(error: OSError, path: Path) -> SaccadeError:
@@ -55,7 +66,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename durable where the system can open folders (POSIX); elsewhere the rename is atomic anyway."""
+    """Make a rename durable where folders can be opened (POSIX); elsewhere the rename is atomic anyway."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:

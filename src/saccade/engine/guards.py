@@ -9,7 +9,7 @@ from torch import nn
 
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no gradients into parameters; every mode and flag is put back, also after an error."""
+    """Evaluation mode and no gradients into parameters; all modes and flags are put back, also after an error."""
     modes = [(layer, layer.training) for layer in module.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
     try:

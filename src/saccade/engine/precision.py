@@ -1,7 +1,8 @@
 """Which arithmetic to train in: decided by timing and checking, not by reading processor flags.
 
-bfloat16 doubles the speed of some processors and slows others a hundredfold, and neither the flags nor the name of a
-processor say reliably which. So one convolution is timed and compared at the start (well under a second).
+bfloat16 doubles the speed of some processors and slows others a hundredfold, and neither the flags nor the
+name of a processor say reliably which. So one convolution is timed and compared at the start (well under a
+second).
 """
 
 import time
@@ -61,15 +62,15 @@ def choose_precision(device: torch.device, wanted: str = "auto") -> Precision:
     half_time, half = _time_convolution(pictures, weight, enabled=True)
     error = float((half - full).norm() / full.norm())
     speed = full_time / half_time
-    if error > 0.02:
+    if not error < 0.02:  # so that NaN counts as wrong
         return Precision("fp32", f"bfloat16 is off by {error:.0%} in a test convolution")
     if speed < 1.15:
-        return Precision("fp32", f"bfloat16 runs a test convolution at {speed:.2f} times the speed of float32")
-    return Precision("bf16", f"{speed:.1f} times the speed of float32 in a test convolution, {error:.1%} apart")
+        return Precision("fp32", f"bfloat16 has {speed:.2f} times the speed of float32 in a test convolution")
+    return Precision("bf16", f"{speed:.1f} times as fast as float32 in a test convolution, {error:.1%} apart")
 
 
 def _time_convolution(pictures: Tensor, weight: Tensor, *, enabled: bool) -> tuple[float, Tensor]:
-    """Best of three of a forward and backward pass; stops after the first when that took over a tenth of a second."""
+    """Best of three of a forward and backward pass; stops after the first that takes over a tenth of a second."""
     best, gradient = float("inf"), weight
     for turn in range(4):
         _synchronise(pictures.device)

@@ -9,16 +9,16 @@ from typing import Any
 
 import torch
 
-from saccade.engine.files import explain_os_error, write_text
+from saccade.engine.files import explain_os_error, remove_leftovers, write_text
 from saccade.errors import SaccadeError
 
 
 class Run:
     """A folder with `recipe.json`, `metrics.jsonl`, `last.pt`, `best.safetensors` and `final.safetensors`.
 
-    Opening a folder that holds a run of the same recipe takes that run up again; a different recipe is refused, so
-    that nothing is overwritten by accident. tensorboard: also write TensorBoard events (extra `log`). write: False in
-    processes that only read (all but the first of several).
+    Opening a folder that holds a run of the same recipe takes that run up again; a different recipe is refused,
+    so that nothing is overwritten by accident. tensorboard: also write TensorBoard events (extra `log`). write:
+    False in processes that only read (all but the first of several).
     """
 
     def __init__(
@@ -35,7 +35,13 @@ class Run:
     def _open(self, recipe: dict[str, Any], write: bool) -> None:
         path = self.folder / "recipe.json"
         if path.exists():
-            before = json.loads(path.read_text("utf-8"))["recipe"]
+            try:
+                before = json.loads(path.read_text("utf-8"))["recipe"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise SaccadeError(
+                    f"{path} is damaged, so the run in {self.folder} cannot be gone on with. Choose another folder "
+                    "with --run, or delete that one."
+                ) from error
             changed = sorted(k for k in recipe.keys() | before.keys() if recipe.get(k) != before.get(k))
             if changed:
                 first = changed[0]
@@ -52,7 +58,9 @@ class Run:
         return self.checkpoint_path.exists()
 
     def rewind(self, step: int) -> None:
-        """Drop the measurements made after `step`: a resumed run will make them again."""
+        """Drop the measurements made after `step`, which will be made again, and what killed writers left."""
+        for name in ("recipe.json", "metrics.jsonl", "last.pt", "best.safetensors", "final.safetensors"):
+            remove_leftovers(self.folder / name)
         kept = [row for row in read_metrics(self.metrics_path) if row["step"] <= step]
         write_text(self.metrics_path, "".join(json.dumps(row) + "\n" for row in kept))
 
@@ -80,7 +88,7 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     rows = []
-    for line in path.read_text("utf-8").splitlines():
+    for line in path.read_text("utf-8", errors="replace").splitlines():
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError:

@@ -8,8 +8,8 @@ _MASK = (1 << 64) - 1
 def mix(*keys: int) -> int:
     """Hash integers to one in [0, 2**63), well spread (the finaliser of SplitMix64; Steele et al. 2014).
 
-    `mix(seed, epoch, step)` names a stream of random numbers: the same keys give the same stream on any machine,
-    neighbouring keys unrelated ones.
+    `mix(seed, epoch, step)` names a stream of random numbers: the same keys give the same stream on any
+    machine, neighbouring keys unrelated ones.
     """
     state = 0x9E3779B97F4A7C15
     for key in keys:

@@ -105,21 +105,30 @@ class Network(nn.Module):
         Raises `SaccadeError` if the architecture is not one that `saccade.networks.build` knows.
         """
         if self.architecture is None:
-            raise SaccadeError(f"Saving {self.name}: its module was not made by saccade.networks.build, so a file "
-                               "could not be loaded again; save module.state_dict() instead.")
-        state = {key: value.detach().to("cpu", torch.float16 if half and value.is_floating_point() else value.dtype)
-                 .contiguous() for key, value in self.module.state_dict().items()}
+            raise SaccadeError(
+                f"Saving {self.name}: its module was not made by saccade.networks.build, so a file "
+                "could not be loaded again; save module.state_dict() instead."
+            )
+        state = {
+            key: value.detach()
+            .to("cpu", torch.float16 if half and value.is_floating_point() else value.dtype)
+            .contiguous()
+            for key, value in self.module.state_dict().items()
+        }
         name, keywords = self.architecture
         description = {
             "format": 1,
             "name": self.name,
             "architecture": {"name": name, "keywords": dict(keywords)},
-            "mean": [round(v, 7) for v in self.mean.flatten().tolist()],
-            "std": [round(v, 7) for v in self.std.flatten().tolist()],
+            "mean": [float(f"{v:.9g}") for v in self.mean.flatten().tolist()],  # 9 digits hold a float32
+            "std": [float(f"{v:.9g}") for v in self.std.flatten().tolist()],
             "classes": self.classes,
             "input_size": self.input_size,
-            "meta": {**self.meta, **(meta or {}), "versions": {"saccade": version("saccade"),
-                                                              "torch": torch.__version__}},
+            "meta": {
+                **self.meta,
+                **(meta or {}),
+                "versions": {"saccade": version("saccade"), "torch": torch.__version__},
+            },
         }
         write_bytes(path, save(state, metadata={"saccade": json.dumps(description)}))
 
@@ -130,15 +139,18 @@ class Network(nn.Module):
 
         description, state = read_weights(path)
         if description is None:
-            raise SaccadeError(f"{path} holds weights but no description of their network; say which architecture "
-                               "they belong to, as in saccade.load(path, architecture='resnet18').")
+            raise SaccadeError(
+                f"{path} holds weights but no description of their network; say which architecture "
+                "they belong to, as in saccade.load(path, architecture='resnet18')."
+            )
         module = build(description["architecture"]["name"], **description["architecture"]["keywords"])
         try:
             module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
         except RuntimeError as error:
             first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-            raise SaccadeError(f"{path} does not fit its own architecture "
-                               f"({description['architecture']['name']}): {first}") from error
+            raise SaccadeError(
+                f"{path} does not fit its own architecture ({description['architecture']['name']}): {first}"
+            ) from error
         network = cls(
             module,
             mean=description["mean"],

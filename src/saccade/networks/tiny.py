@@ -48,7 +48,11 @@ class TinyNet(nn.Module):
     """
 
     def __init__(
-        self, *, num_classes: int = 200, widths: Sequence[int] = (48, 96, 192, 384), units: Sequence[int] = (2, 2, 2, 2)
+        self,
+        *,
+        num_classes: int = 200,
+        widths: Sequence[int] = (48, 96, 192, 384),
+        units: Sequence[int] = (2, 2, 2, 2),
     ) -> None:
         super().__init__()
         channels = widths[0] // 2

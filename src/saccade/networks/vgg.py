@@ -39,7 +39,7 @@ class VGG(nn.Module):
         self.features = nn.Sequential(*layers)
         self.avgpool = nn.AdaptiveAvgPool2d(7)
         self.classifier = nn.Sequential(
-            nn.Linear(512 * 7 * 7, 4096),
+            nn.Linear(channels * 7 * 7, 4096),
             nn.ReLU(),
             nn.Dropout(),
             nn.Linear(4096, 4096),

@@ -62,7 +62,10 @@ OFFICIAL: dict[str, Official] = {
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the catalogue; `found` is None for what would have to be downloaded from `url`."""
+    """One line of the catalogue; `found` is None for what would have to be downloaded from `url`.
+
+    `card` is a text about the network, which lies beside its file as `<name>.md`.
+    """
 
     name: str
     architecture: str
@@ -75,6 +78,7 @@ class Row:
     classes: int
     found: Path | None
     url: str | None
+    card: Path | None = None
 
 
 @cache
@@ -235,7 +239,7 @@ def _described_row(path: Path, description: Mapping[str, Any]) -> Row:
         name=path.stem,
         architecture=name,
         source=str(meta.get("source", "trained with Saccade")),
-        accuracy=str(meta.get("accuracy", "not stated")),
+        accuracy=_accuracy(meta),
         licence=str(meta.get("licence", "MIT" if path.parent == SHIPPED else "not stated")),
         parameters=sum(p.numel() for p in module.parameters()),
         megabytes=path.stat().st_size / 1e6,
@@ -243,6 +247,17 @@ def _described_row(path: Path, description: Mapping[str, Any]) -> Row:
         classes=len(description["classes"] or []) or list(module.parameters())[-1].shape[0],
         found=path,
         url=None,
+        card=card if (card := path.with_suffix(".md")).is_file() else None,
+    )
+
+
+def _accuracy(meta: Mapping[str, Any]) -> str:
+    """What a network's description says of its accuracy: in words, or as the figures of a finished run."""
+    test = meta.get("metrics", {}).get("test", {})
+    if "accuracy" in meta or "accuracy" not in test:
+        return str(meta.get("accuracy", "not stated"))
+    return f"{test['accuracy']:.1%} top-1, {meta.get('recipe', {}).get('data', 'its own')} test".replace(
+        "%", " %"
     )
 
 

@@ -32,8 +32,7 @@ def check_pictures(pictures: Tensor, operation: str, *, dims: tuple[int, ...] = 
     if pictures.ndim not in dims or pictures.shape[-3] != 3 or pictures.numel() == 0:
         wanted = " or ".join({3: "(3, height, width)", 4: "(n, 3, height, width)"}[d] for d in dims)
         raise SaccadeError(
-            f"Could not {operation}: the picture has shape {shape}, expected {wanted}. "
-            + _mend(pictures, dims)
+            f"Could not {operation}: the picture has shape {shape}, expected {wanted}. " + _mend(pictures, dims)
         )
     if not pictures.is_floating_point():
         raise SaccadeError(
@@ -58,9 +57,7 @@ def check_pictures(pictures: Tensor, operation: str, *, dims: tuple[int, ...] = 
 def check_size(value: int, name: str, operation: str) -> int:
     """Return `value` if it is a whole number of at least 1, or raise `SaccadeError`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise SaccadeError(
-            f"Could not {operation}: {name} is {value!r}, expected a whole number of at least 1."
-        )
+        raise SaccadeError(f"Could not {operation}: {name} is {value!r}, expected a whole number of at least 1.")
     return value
 
 

@@ -46,7 +46,7 @@ def overlay(
     picture: Tensor,
     map: Tensor,
     *,
-    alpha: float = 0.8,
+    alpha: float = 0.7,
     colormap: str | None = None,
     signed: bool = False,
     low: float | None = None,

@@ -1,6 +1,6 @@
 """Training curves: few marks, names at the ends of lines, colours that everybody can tell apart."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from saccade.errors import SaccadeError
 from saccade.pictures.check import check_size
-from saccade.pictures.labels import GAP, End, name_ends
+from saccade.pictures.labels import GAP, End, fits_inside, name_ends
 from saccade.pictures.text import GREY, INK
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Okabe & Ito (2008), "Color Universal Design", without its yellow, which is too pale for a line on white.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#4d4d4d")
-MARGIN, TEXT, TITLE, TICK_GAP = 16, 10, 13, 6  # points, as everything below
+MARGIN, TEXT, TITLE, TICK_GAP = 16.0, 10.0, 13.0, 6.0  # points, as everything below
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Curve:
 
 
 def curves(
-    lines: Mapping[str, Curve | Sequence[float] | NDArray[Any] | Tensor],
+    lines: Mapping[str, Curve | ArrayLike | Tensor],
     *,
     title: str = "",
     x_label: str = "epoch",
@@ -91,9 +91,11 @@ def curves(
         top = MARGIN + (TITLE * 1.9 if title else 0) + TEXT * 1.7 * (bool(y_label) + bool(marks))
         bottom = MARGIN + TEXT * 2 + (TEXT * 1.7 if x_label else 0)
         ends = [End(p.name, p.x_end, p.y_end, p.colour, _text_width(canvas, p.name)) for p in plotted]
-        names = max(end.width for end in ends)
-        for _ in range(2):  # twice: the ticks may change with the room they get
-            _place(axes, canvas, top=top, bottom=bottom, right=MARGIN + names + (GAP if names else 0))
+        beside = ends
+        for _ in range(2):  # twice: which names stand beside, and the ticks, depend on the room they get
+            names = max((GAP + end.width for end in beside if end.name), default=TEXT)
+            _place(axes, canvas, top=top, bottom=bottom, right=MARGIN + names)
+            beside = [end for end in ends if not fits_inside(axes, end)]
         if title:
             y = 1 - MARGIN / height
             figure.text(MARGIN / width, y, title, size=TITLE, weight="bold", color=INK, va="top")
@@ -137,23 +139,17 @@ def _line(name: str, value: object, position: int, smooth: int, log_x: bool, log
         band = (_array(curve.low, name), _array(curve.high, name))
     lengths = {len(values) for values in (x, y, *(band or ()))}
     if len(lengths) > 1:
-        raise SaccadeError(
-            f"Could not plot {name!r}: its values have lengths {sorted(lengths)}, expected one length."
-        )
+        raise SaccadeError(f"Could not plot {name!r}: its values have lengths {sorted(lengths)}, expected one length.")
     if not np.isfinite(y).any() or not np.isfinite(x).all():
         raise SaccadeError(f"Could not plot {name!r}: expected at least one finite value of y, and finite x.")
     if (log_x and x.min() <= 0) or (log_y and y[np.isfinite(y)].min() <= 0):
-        raise SaccadeError(
-            f"Could not plot {name!r} on a logarithmic axis: it has values that are not positive."
-        )
+        raise SaccadeError(f"Could not plot {name!r} on a logarithmic axis: it has values that are not positive.")
     colour = COLOURS[(position if curve.colour is None else curve.colour) % len(COLOURS)]
     return _Line(name, x, y, band, colour, curve.style == "dashed", _running_mean(y, smooth))
 
 
 def _array(values: ArrayLike | Tensor, name: str) -> NDArray[np.float64]:
-    array = np.asarray(
-        values.detach().cpu().double() if isinstance(values, Tensor) else values, dtype=np.float64
-    )
+    array = np.asarray(values.detach().cpu().double() if isinstance(values, Tensor) else values, dtype=np.float64)
     if array.ndim != 1 or array.size == 0:
         raise SaccadeError(
             f"Could not plot {name!r}: its values have shape {array.shape}, expected (n,), n at least 1."
@@ -190,9 +186,17 @@ def _draw(axes: "Axes", line: _Line, *, raw: bool) -> None:
     dashes: Any = (0, (3.2, 1.6)) if line.dashed else "solid"
     marker = "o" if np.isfinite(line.y).sum() == 1 else ""  # one point makes no line
     axes.plot(
-        line.x, line.shown, color=line.colour, linewidth=1.4 if line.dashed else 1.9, linestyle=dashes, marker=marker,
-        markersize=5, solid_capstyle="round", solid_joinstyle="round", clip_on=False,
-    )  # fmt: skip
+        line.x,
+        line.shown,
+        color=line.colour,
+        linewidth=1.4 if line.dashed else 1.9,
+        linestyle=dashes,
+        marker=marker,
+        markersize=5,
+        solid_capstyle="round",
+        solid_joinstyle="round",
+        clip_on=False,
+    )
 
 
 def _running_mean(y: NDArray[np.float64], window: int) -> NDArray[np.float64]:
@@ -210,9 +214,16 @@ def _mark(axes: "Axes", marks: Mapping[str, float]) -> None:
     for name, x in marks.items():
         axes.axvline(x, color="#9a9aa2", linewidth=0.8, linestyle=(0, (1, 2)))
         axes.annotate(
-            name, (x, 1), xycoords=axes.get_xaxis_transform(), xytext=(0, 5), textcoords="offset points",
-            ha="center", va="baseline", color=GREY, annotation_clip=False,
-        )  # fmt: skip
+            name,
+            (x, 1),
+            xycoords=axes.get_xaxis_transform(),
+            xytext=(0, 5),
+            textcoords="offset points",
+            ha="center",
+            va="baseline",
+            color=GREY,
+            annotation_clip=False,
+        )
 
 
 def _place(axes: "Axes", canvas: Any, *, top: float, bottom: float, right: float) -> None:
@@ -222,12 +233,10 @@ def _place(axes: "Axes", canvas: Any, *, top: float, bottom: float, right: float
     left = MARGIN + TICK_GAP + (ticks.width * 72 / canvas.figure.dpi if ticks else 0)
     if width - left - right < 40 or height - top - bottom < 40:
         raise SaccadeError(
-            f"Could not plot curves: {width:.0f} x {height:.0f} points leave no room beside the names, expected "
-            "more. Raise width= or height=."
+            f"Could not plot curves: {width:.0f} x {height:.0f} points leave no room beside the names, "
+            "expected more. Raise width= or height=."
         )
-    axes.set_position(
-        (left / width, bottom / height, 1 - (left + right) / width, 1 - (top + bottom) / height)
-    )
+    axes.set_position((left / width, bottom / height, 1 - (left + right) / width, 1 - (top + bottom) / height))
     canvas.draw()
 
 

@@ -2,7 +2,6 @@
 
 import io
 import sys
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +10,7 @@ from PIL import Image, ImageCms, ImageOps
 from saccade.errors import SaccadeError
 
 # A list, because Pillow would also open formats that run other programs (EPS starts Ghostscript).
+Source = io.BytesIO | io.BufferedReader
 READABLE = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "AVIF", "GIF")
 
 # Pillow keeps the high byte of 16-bit colour. Decoded again with the other byte order, the high byte is our
@@ -23,7 +23,7 @@ _LOW_BYTE = {
 } | {"LA;16B": "RGBA"}  # grey + alpha has no little-endian decoder, but its four bytes are just four channels
 
 
-def decode(source: BinaryIO, name: str, max_pixels: int) -> NDArray[np.float32]:
+def decode(source: Source, name: str, max_pixels: int) -> NDArray[np.float32]:
     """Upright pixels (h, w, 3) in [0, 1], or (h, w, 4) with alpha last and not multiplied in."""
     image: Image.Image = Image.open(source, formats=READABLE)
     if image.width * image.height > max_pixels:
@@ -66,14 +66,13 @@ def _rawmode(image: Image.Image) -> str:
     return str(args[0] if isinstance(args, tuple) and args else args)
 
 
-def _deep_colour(source: BinaryIO, high: Image.Image, rawmode: str) -> NDArray[np.uint16]:
+def _deep_colour(source: Source, high: Image.Image, rawmode: str) -> NDArray[np.uint16]:
     """All 16 bits of a colour picture (h, w, 3 or 4). `high` has the high bytes; the low are decoded here."""
     source.seek(0)
     low = Image.open(source, formats=READABLE)
     other = _LOW_BYTE[rawmode]
     low.tile = [
-        tile._replace(args=(other, *tile.args[1:]) if isinstance(tile.args, tuple) else other)
-        for tile in low.tile
+        tile._replace(args=(other, *tile.args[1:]) if isinstance(tile.args, tuple) else other) for tile in low.tile
     ]
     low.load()
     high_bytes, low_bytes = (np.asarray(ImageOps.exif_transpose(i), dtype=np.uint16) for i in (high, low))
@@ -109,9 +108,7 @@ def _to_srgb(image: Image.Image) -> Image.Image:
         try:
             profile = ImageCms.ImageCmsProfile(io.BytesIO(data))
             if "sRGB" not in ImageCms.getProfileDescription(profile):
-                mapped = ImageCms.profileToProfile(
-                    image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB"
-                )
+                mapped = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
                 return mapped or image.convert("RGB")
         except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
             pass

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from saccade.errors import SaccadeError
 from saccade.pictures.check import check_picture, check_size
-from saccade.pictures.geometry import Method, resize
+from saccade.pictures.geometry import resize
 from saccade.pictures.text import GREY, Block, block
 
 # Lengths in points: one CSS pixel on a page, `density` device pixels in the drawing.
@@ -38,9 +38,7 @@ def grid(
         raise SaccadeError("Could not draw a grid: there are no pictures, expected at least one.")
     if len({c.shape for c in cells}) > 1:
         sizes = ", ".join(sorted({f"{c.shape[1]} x {c.shape[2]}" for c in cells}))
-        raise SaccadeError(
-            f"Could not draw a grid: sizes {sizes}, expected one. Resize them, or draw a sheet."
-        )
+        raise SaccadeError(f"Could not draw a grid: sizes {sizes}, expected one. Resize them, or draw a sheet.")
     columns = check_size(columns or int((len(cells) - 1) ** 0.5) + 1, "columns", "draw a grid")
     columns = min(columns, len(cells))
     rows = -(-len(cells) // columns)
@@ -138,9 +136,7 @@ class _Cell:
 
     @property
     def height(self) -> int:
-        return (self.tile.height if self.tile else 0) + (
-            self.gap + self.words.height if self.words.lines else 0
-        )
+        return (self.tile.height if self.tile else 0) + (self.gap + self.words.height if self.words.lines else 0)
 
     def draw(self, page: Image.Image, canvas: ImageDraw.ImageDraw, x: int, y: int) -> None:
         if self.tile:
@@ -158,7 +154,7 @@ def _fit(picture: Tensor, side: int, *, smooth: bool) -> Image.Image:
     picture = check_picture(picture, "draw a sheet")
     _, h, w = picture.shape
     factor = side / max(h, w)
-    method: Method = "nearest" if factor >= PIXELATE and not smooth else "bicubic"
+    method = "nearest" if factor >= PIXELATE and not smooth else "bicubic"
     picture = resize(picture, (max(1, round(h * factor)), max(1, round(w * factor))), method=method)
     return Image.fromarray((picture * 255).round().byte().permute(1, 2, 0).contiguous().numpy())
 
@@ -173,9 +169,7 @@ def _check(
     lengths = [len(row) for row in rows]
     columns = max(lengths, default=0)
     if columns == 0:
-        raise SaccadeError(
-            "Could not draw a sheet: there are no pictures, expected at least one row of them."
-        )
+        raise SaccadeError("Could not draw a sheet: there are no pictures, expected at least one row of them.")
     if captions is not None and [len(row) for row in captions] != lengths:
         given = [len(row) for row in captions]
         raise SaccadeError(

@@ -1,7 +1,5 @@
 """Resizing and cropping, without aliasing."""
 
-from typing import Literal
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -10,12 +8,8 @@ from torch.nn.functional import interpolate
 from saccade.errors import SaccadeError
 from saccade.pictures.check import check_size
 
-Method = Literal["bicubic", "bilinear", "nearest"]
 
-
-def resize(
-    pictures: Tensor, size: int | tuple[int, int], *, method: Method = "bicubic"
-) -> Float[Tensor, "*batch h w"]:
+def resize(pictures: Tensor, size: int | tuple[int, int], *, method: str = "bicubic") -> Float[Tensor, "*batch h w"]:
     """Resize pictures or maps (C, H, W) or (N, C, H, W) to `size`, (height, width) or the shorter side.
 
     "bicubic" and "bilinear" smooth before they shrink, so nothing aliases (the same filters as Pillow's);
@@ -30,14 +24,10 @@ def resize(
     check_size(h, "the height", "resize pictures")
     check_size(w, "the width", "resize pictures")
     if method not in ("bicubic", "bilinear", "nearest"):
-        raise SaccadeError(
-            f"Could not resize pictures: method is {method!r}, expected bicubic, bilinear or nearest."
-        )
+        raise SaccadeError(f"Could not resize pictures: method is {method!r}, expected bicubic, bilinear or nearest.")
     if (h, w) == tuple(batch.shape[-2:]):
         return pictures
-    exact = (
-        batch if batch.dtype == torch.float64 else batch.float()
-    )  # half precision has no antialiasing on the CPU
+    exact = batch if batch.dtype == torch.float64 else batch.float()  # half precision has no antialiasing on the CPU
     if method == "nearest":
         out = interpolate(exact, size=(h, w), mode="nearest-exact")
     else:

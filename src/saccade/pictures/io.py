@@ -8,7 +8,7 @@ import io
 import struct
 import zlib
 from pathlib import Path
-from typing import BinaryIO
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,14 +20,21 @@ from torch import Tensor
 from saccade.engine.files import write_bytes
 from saccade.errors import SaccadeError
 from saccade.pictures.check import check_picture
-from saccade.pictures.decode import READABLE, decode
+from saccade.pictures.decode import READABLE, Source, decode
 
 WRITABLE = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".tif": "tiff", ".tiff": "tiff"}
 MAX_PIXELS = 64 * 2**20  # 8192 x 8192, 768 MB as float32
 
 
+@runtime_checkable
+class Readable(Protocol):
+    """An open binary file, or anything else whose read() gives its bytes."""
+
+    def read(self) -> bytes: ...
+
+
 def read(
-    file: str | Path | BinaryIO,
+    file: str | Path | Readable,
     *,
     background: tuple[float, float, float] = (1.0, 1.0, 1.0),
     max_pixels: int = MAX_PIXELS,
@@ -43,13 +50,12 @@ def read(
     `max_pixels` pixels: that is checked before decoding, so a small file cannot fill the memory.
     """
     if len(background) != 3 or not all(0 <= c <= 1 for c in background):
-        raise SaccadeError(
-            f"Could not read a picture: background is {background}, expected three numbers in [0, 1]."
-        )
+        raise SaccadeError(f"Could not read a picture: background is {background}, expected three numbers in [0, 1].")
+    source: Source
     if isinstance(file, str | Path):
         name, source = str(file), _open(Path(file))
     else:
-        name, source = str(getattr(file, "name", "the given file object")), io.BytesIO(file.read())
+        name, source = str(getattr(file, "name", "the given file")), io.BytesIO(file.read())
     with source:
         try:
             pixels = decode(source, name, max_pixels)
@@ -90,8 +96,7 @@ def write(picture: Tensor, path: str | Path, *, bits: int = 8, quality: int = 95
     path = Path(path)
     if path.suffix.lower() not in WRITABLE:
         raise SaccadeError(
-            f"Could not write {path}: the suffix is {path.suffix!r}, expected one of {', '.join(WRITABLE)}. "
-            "Rename it."
+            f"Could not write {path}: the suffix is {path.suffix!r}, expected one of {', '.join(WRITABLE)}. Rename it."
         )
     write_bytes(
         path,
@@ -99,9 +104,7 @@ def write(picture: Tensor, path: str | Path, *, bits: int = 8, quality: int = 95
     )
 
 
-def encode(
-    picture: Tensor, *, format: str = "png", bits: int = 8, quality: int = 95, name: str = "a picture"
-) -> bytes:
+def encode(picture: Tensor, *, format: str = "png", bits: int = 8, quality: int = 95, name: str = "a picture") -> bytes:
     """The bytes of the file that `write` would make, for a page or a network connection.
 
     `format` is "png", "jpeg", "webp" or "tiff"; `name` stands in the messages. Raises `SaccadeError` as
@@ -112,8 +115,7 @@ def encode(
         raise SaccadeError(f"Could not {operation}: format is {format!r}, expected png, jpeg, webp or tiff.")
     if bits not in (8, 16) or (bits == 16 and format not in ("png", "tiff")):
         raise SaccadeError(
-            f"Could not {operation}: bits={bits} with {format}, expected 8, or 16 with png or tiff. Change "
-            "one of them."
+            f"Could not {operation}: bits={bits} with {format}, expected 8, or 16 with png or tiff. Change one of them."
         )
     if not 1 <= quality <= 100:
         raise SaccadeError(f"Could not {operation}: quality is {quality}, expected 1 to 100.")
@@ -134,31 +136,26 @@ def encode(
             image.save(file, "TIFF", compression="tiff_adobe_deflate")
     except (OSError, ValueError) as error:
         raise SaccadeError(
-            f"Could not {operation}: {format} cannot hold {image.width} x {image.height} pixels ({error}). "
-            "Use png."
+            f"Could not {operation}: {format} cannot hold {image.width} x {image.height} pixels ({error}). Use png."
         ) from error
     return file.getvalue()
 
 
-def _open(path: Path) -> BinaryIO:
+def _open(path: Path) -> io.BufferedReader:
     try:
         return path.open("rb")
     except FileNotFoundError as error:
         raise SaccadeError(f"Could not read {path}: there is no such file. Check the path.") from error
     except OSError as error:
         why = (error.strerror or str(error)).lower()
-        raise SaccadeError(
-            f"Could not read {path}: {why}. Expected a picture file that you may read."
-        ) from error
+        raise SaccadeError(f"Could not read {path}: {why}. Expected a picture file that you may read.") from error
 
 
 def _png16(pixels: NDArray[np.uint16]) -> bytes:
     """A 16-bit RGB PNG of (h, w, 3), which Pillow cannot write (W3C PNG, third edition, sections 5 and 9)."""
     h, w, _ = pixels.shape
     rows = pixels.astype(">u2").reshape(h, -1).view(np.uint8)  # (h, 6 w) bytes
-    filtered = np.full(
-        (h, 1 + rows.shape[1]), 2, np.uint8
-    )  # filter type 2, "Up": the difference to the row above
+    filtered = np.full((h, 1 + rows.shape[1]), 2, np.uint8)  # filter type 2, "Up": the difference to the row above
     filtered[:, 1:] = np.diff(rows, axis=0, prepend=np.zeros((1, rows.shape[1]), np.uint8))
     chunks = [
         (b"IHDR", struct.pack(">IIBBBBB", w, h, 16, 2, 0, 0, 0)),  # 16 bits, colour type 2: RGB
@@ -166,8 +163,7 @@ def _png16(pixels: NDArray[np.uint16]) -> bytes:
         (b"IEND", b""),
     ]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in chunks
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
     )
 
 

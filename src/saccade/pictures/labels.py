@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-GAP, LEADING = 8, 13  # points between a line and its name, and between two names
+GAP, LEADING = 8.0, 13.0  # points between a line and its name, and between two names
 
 
 @dataclass(frozen=True)
@@ -29,20 +29,23 @@ def name_ends(axes: "Axes", ends: Sequence[End]) -> None:
 
     Names stand in one column beside the plot, except those of lines that end early enough to be named there.
     """
-    dpi_scale = axes.get_figure(root=True).dpi / 72  # type: ignore[union-attr]
     box = axes.get_window_extent()
-    bottom, right, top = (v / dpi_scale for v in (box.y0, box.x1, box.y1))
-    spots = [axes.transData.transform((e.x, e.y)) / dpi_scale for e in ends]
-    early = [x + GAP + e.width < right for e, (x, _) in zip(ends, spots, strict=True)]
+    bottom, right, top = (v * _points(axes) for v in (box.y0, box.x1, box.y1))
     for inside in (False, True):
-        group = [i for i in range(len(ends)) if early[i] == inside and ends[i].name]
+        group = [e for e in ends if e.name and fits_inside(axes, e) == inside]
         if not group:
             continue
-        heights = np.clip([spots[i][1] for i in group], bottom, top)
+        spots = axes.transData.transform([(e.x, e.y) for e in group]) * _points(axes)
+        heights = np.clip(spots[:, 1], bottom, top)
         places = spread(heights, gap=LEADING, low=bottom, high=top)
-        for i, height, place in zip(group, heights, places, strict=True):
-            start = spots[i][0]
-            _write(axes, ends[i], start, height, (start if inside else right) + GAP, place, halo=inside)
+        for end, x, height, place in zip(group, spots[:, 0], heights, places, strict=True):
+            _write(axes, end, x, height, (x if inside else right) + GAP, place, halo=inside)
+
+
+def fits_inside(axes: "Axes", end: End) -> bool:
+    """Whether the line ends so early that there is room for its name before the plot's right edge."""
+    x = axes.transData.transform((end.x, end.y))[0]
+    return bool((axes.get_window_extent().x1 - x) * _points(axes) > GAP + end.width)
 
 
 def spread(values: NDArray[np.float64], *, gap: float, low: float, high: float) -> NDArray[np.float64]:
@@ -65,8 +68,15 @@ def spread(values: NDArray[np.float64], *, gap: float, low: float, high: float) 
     return out
 
 
+def _points(axes: "Axes") -> float:
+    """How many points a device pixel is."""
+    figure = axes.get_figure(root=True)
+    return 72 / figure.dpi if figure else 1.0
+
+
 def _write(axes: "Axes", end: End, x: float, y: float, at_x: float, at_y: float, *, halo: bool) -> None:
     """The name at (at_x, at_y), and a thin leader from (x, y) where they are not plainly neighbours."""
+    from matplotlib.colors import to_rgb
     from matplotlib.patheffects import withStroke
 
     if abs(at_y - y) > 3 or at_x - x > GAP + 3:
@@ -90,7 +100,7 @@ def _write(axes: "Axes", end: End, x: float, y: float, at_x: float, at_y: float,
         end.name,
         xy=(at_x, at_y),
         xycoords="figure points",
-        color=end.colour,
+        color=tuple(0.8 * v for v in to_rgb(end.colour)),  # letters are thin: darker than their line
         va="center_baseline",
         annotation_clip=False,
         path_effects=[withStroke(linewidth=3, foreground="white")] if halo else [],

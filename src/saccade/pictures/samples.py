@@ -50,7 +50,5 @@ def sample(name: str) -> Float[Tensor, "3 h w"]:
 def _folder() -> Path:
     spec = find_spec("skimage")
     if spec is None or not spec.submodule_search_locations:
-        raise SaccadeError(
-            "Could not find the samples: scikit-image is not installed. Run pip install scikit-image."
-        )
+        raise SaccadeError("Could not find the samples: scikit-image is not installed. Run pip install scikit-image.")
     return Path(spec.submodule_search_locations[0]) / "data"

@@ -17,7 +17,7 @@ class Block:
     """Wrapped text, ready to draw: lines of (words, font, colour), all of one size; lengths in pixels."""
 
     lines: tuple[tuple[str, ImageFont.FreeTypeFont, str], ...]
-    size: float
+    size: int
 
     @property
     def height(self) -> int:
@@ -34,7 +34,7 @@ class Block:
             canvas.text((x, round(baseline)), words, fill=colour, font=font, anchor="ls")
 
 
-def block(words: str, *, width: float, size: float, bold: bool = False, colour: str = INK) -> Block:
+def block(words: str, *, width: int, size: int, bold: bool = False, colour: str = INK) -> Block:
     """Wrap `words` to `width` pixels. What follows the first line break is secondary: regular and grey."""
     if not words.strip():
         return Block((), size)
@@ -46,21 +46,16 @@ def block(words: str, *, width: float, size: float, bold: bool = False, colour: 
 
 
 @lru_cache
-def font(size: float, bold: bool = False) -> ImageFont.FreeTypeFont:
+def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     """DejaVu Sans at `size` pixels an em."""
     import matplotlib
 
-    file = (
-        Path(matplotlib.get_data_path())
-        / "fonts"
-        / "ttf"
-        / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf")
-    )
+    file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf")
     # The basic layout engine: which others Pillow has differs between machines, and so would the figures.
     return ImageFont.truetype(str(file), size, layout_engine=ImageFont.Layout.BASIC)
 
 
-def _wrap(paragraph: str, face: ImageFont.FreeTypeFont, width: float) -> Sequence[str]:
+def _wrap(paragraph: str, face: ImageFont.FreeTypeFont, width: int) -> Sequence[str]:
     """Break at spaces, and inside a word only if it alone is wider than `width`."""
     lines = [""]
     for word in paragraph.split():

@@ -13,7 +13,7 @@ Norm = Literal["linf", "l2"]
 def random_start(
     pictures: Float[Tensor, "n 3 h w"], *, norm: Norm, eps: float, generator: torch.Generator
 ) -> Float[Tensor, "n 3 h w"]:
-    """A change drawn uniformly from the ball of radius eps (L2: direction uniform, length uniform in volume)."""
+    """A change drawn uniformly from the ball of radius eps (L2: uniform direction, length uniform in volume)."""
     shape = pictures.shape
     if norm == "linf":
         return (torch.rand(shape, generator=generator) * 2 - 1).to(pictures) * eps
@@ -35,9 +35,9 @@ def perturb(
 ) -> Float[Tensor, "n 3 h w"]:
     """Pictures within eps of the given ones, still in [0, 1], that raise the cross entropy.
 
-    One step is the fast method of Wong et al. 2020 (arXiv:2001.03994): random start, one step of 1.25 eps, projection.
-    More steps are projected gradient ascent (Madry et al. 2018, arXiv:1706.06083) with steps of 2.5 eps / steps.
-    The network's mode is left as it is and its parameters get no gradient.
+    One step is the fast method of Wong et al. 2020 (arXiv:2001.03994): random start, one step of 1.25 eps,
+    projection. More steps are projected gradient ascent (Madry et al. 2018, arXiv:1706.06083) with steps of
+    2.5 eps / steps. The network's mode is left as it is and its parameters get no gradient.
     """
     change = random_start(pictures, norm=norm, eps=eps, generator=generator)
     change = (pictures + change).clamp(0, 1) - pictures
@@ -56,4 +56,4 @@ def perturb(
             norms = change.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
             change = change * (eps / norms).clamp(max=1)
         change = (pictures + change).clamp(0, 1) - pictures
-    return pictures + change
+    return (pictures + change).clamp(0, 1)  # the sum of a rounded difference may pass 1 by a bit

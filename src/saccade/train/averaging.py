@@ -7,10 +7,10 @@ from torch import nn
 
 
 class Average:
-    """An exponential moving average of a module's weights and floating-point buffers; whole numbers are copied.
+    """An exponential moving average of a module's weights and float buffers; whole numbers are copied.
 
-    decay: share of the average that stays at each step. It is held back at first, min(decay, (1 + t) / (10 + t)), so
-    that a short run is not an average of its random start.
+    decay: share of the average that stays at each step. It is held back at first, min(decay, (1 + t) / (10 + t)),
+    so that a short run is not an average of its random start.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
@@ -42,8 +42,8 @@ class Average:
 class Lookahead:
     """Slow weights that follow the fast ones and pull them back every few steps (Zhang et al. 2019).
 
-    With the growing decay 0.95**5 * (step / steps)**3 of Jordan 2024 (arXiv:2404.00498): free at first, a true average
-    of the last steps at the end.
+    With the growing decay 0.95**5 * (step / steps)**3 of Jordan 2024 (arXiv:2404.00498): free at first, a true
+    average of the last steps at the end.
     """
 
     every = 5
@@ -54,12 +54,13 @@ class Lookahead:
     @torch.no_grad()
     def update(self, module: nn.Module, step: int, steps: int) -> None:
         """Call after step number `step` (from 0) of `steps`; the last one leaves the slow weights in the module."""
-        last = step + 1 == steps
-        if (step + 1) % self.every and not last:
+        due, last = (step + 1) % self.every == 0, step + 1 == steps
+        if not (due or last):
             return
-        decay = 1.0 if last else 0.95**self.every * ((step + 1) / steps) ** 3
+        decay = 0.95**self.every * ((step + 1) / steps) ** 3
         for key, value in module.state_dict().items():
             if value.is_floating_point():
                 slow = self.values[key]
-                slow.lerp_(value, 1 - decay)
+                if due:
+                    slow.lerp_(value, 1 - decay)
                 value.copy_(slow)

@@ -51,7 +51,13 @@ class Fit:
     """A run under way: the network, its optimisers and averages, and where it stands."""
 
     def __init__(
-        self, network: Network, train: ImageSet, recipe: Recipe, *, world: World, precision: Precision | None = None
+        self,
+        network: Network,
+        train: ImageSet,
+        recipe: Recipe,
+        *,
+        world: World,
+        precision: Precision | None = None,
     ) -> None:
         self.recipe, self.world, self.device = recipe, world, world.device
         self.precision = precision or choose_precision(world.device, recipe.precision)
@@ -117,15 +123,32 @@ class Fit:
         self.seconds, self._clock = state["seconds"], time.monotonic()
 
     def advance(self, pictures: Tensor, labels: Tensor) -> None:
-        """One step: perhaps perturb, mix, forward, backward, update."""
-        recipe, step = self.recipe, self.step
-        torch.manual_seed(mix_keys(recipe.seed, step, self.world.rank))  # for dropout and the like
-        noise = generator(recipe.seed, step, self.world.rank, 1)
-        set_rate(self.optimisers, factor(step, self.steps, recipe))
+        """One step of the run: learning rate, update, averages, bookkeeping."""
+        set_rate(self.optimisers, factor(self.step, self.steps, self.recipe))
+        self.loss_sum += self.update(pictures, labels)
+        self.loss_count += 1
+        if self.average:
+            self.average.update(self.network)
+        if self.lookahead:
+            self.lookahead.update(self.network, self.step, self.steps)
+        self.step += 1
+
+    def update(self, pictures: Tensor, labels: Tensor) -> Tensor:
+        """Perhaps perturb and mix the pictures; forward, backward, update. The loss, not yet read."""
+        recipe = self.recipe
+        torch.manual_seed(mix_keys(recipe.seed, self.step, self.world.rank))  # for dropout and the like
+        noise = generator(recipe.seed, self.step, self.world.rank, 1)
         if recipe.adversarial != "none":
             with self.precision.autocast(self.device):
-                pictures = perturb(self.network, pictures, labels, norm=recipe.adversarial, eps=recipe.eps,
-                                   steps=self.attack_steps, generator=noise)
+                pictures = perturb(
+                    self.network,
+                    pictures,
+                    labels,
+                    norm=recipe.adversarial,
+                    eps=recipe.eps,
+                    steps=self.attack_steps,
+                    generator=noise,
+                )
         pictures, targets = mix(pictures, labels, mixup=recipe.mixup, cutmix=recipe.cutmix, generator=noise)
         with self.precision.autocast(self.device):
             logits = self.network(pictures)
@@ -139,13 +162,7 @@ class Fit:
             torch.nn.utils.clip_grad_norm_(parameters, recipe.clip)
         for optimiser in self.optimisers:
             optimiser.step()
-        self.loss_sum += loss.detach()
-        self.loss_count += 1
-        if self.average:
-            self.average.update(self.network)
-        if self.lookahead:
-            self.lookahead.update(self.network, step, self.steps)
-        self.step += 1
+        return loss.detach()
 
     def read_loss(self) -> float:
         """Mean loss of the steps since the last reading, over all processes; the one place that waits for the device.
@@ -226,7 +243,12 @@ def fit(
 
 
 def _loop(
-    state: Fit, val: ImageSet | None, run: Run | None, callback: Callback | None, log_every: int, save_every: float
+    state: Fit,
+    val: ImageSet | None,
+    run: Run | None,
+    callback: Callback | None,
+    log_every: int,
+    save_every: float,
 ) -> Fitted:
     recipe, per_epoch = state.recipe, len(state.batches)
     saved = time.monotonic()
@@ -250,9 +272,7 @@ def _loop(
         state.network.train()
         if recipe.whiten and epoch >= recipe.whiten_bias_epochs:
             state.network.module.whitening.requires_grad_(False)  # type: ignore[union-attr]
-        for pictures, labels in state.batches.epoch(
-            epoch, start=state.step % per_epoch, size=recipe.size_at(epoch)
-        ):
+        for pictures, labels in state.batches.epoch(epoch, start=state.step % per_epoch, size=recipe.size_at(epoch)):
             state.advance(pictures, labels)
             if state.step % log_every == 0 and state.step % per_epoch:
                 record(_row(state, epoch))
@@ -270,8 +290,14 @@ def _loop(
 
 def _row(state: Fit, epoch: int) -> dict[str, Any]:
     rate = factor(state.step - 1, state.steps, state.recipe)
-    return {"step": state.step, "steps": state.steps, "epoch": epoch, "loss": state.read_loss(), "rate": rate,
-            "seconds": round(state.read_clock(), 1)}
+    return {
+        "step": state.step,
+        "steps": state.steps,
+        "epoch": epoch,
+        "loss": state.read_loss(),
+        "rate": rate,
+        "seconds": round(state.read_clock(), 1),
+    }
 
 
 def _validate(state: Fit, val: ImageSet | None, epoch: int, run: Run | None) -> dict[str, Any]:
@@ -287,16 +313,19 @@ def _validate(state: Fit, val: ImageSet | None, epoch: int, run: Run | None) -> 
         row["val_accuracy_raw"] = raw["accuracy"]
     if recipe.adversarial != "none":
         some = val.subset(torch.arange(min(500, len(val))))
-        robust = evaluate_under_attack(network, some, norm=recipe.adversarial, eps=recipe.eps, size=size,
-                                       device=state.device)
+        robust = evaluate_under_attack(
+            network, some, norm=recipe.adversarial, eps=recipe.eps, size=size, device=state.device
+        )
         row["val_accuracy_attacked"] = robust
         if state.check_robust_overfitting(robust):
             row["note"] = "single-step training collapsed; three attack steps from now on"
     if row["val_accuracy"] > state.best:
         state.best, state.best_epoch = row["val_accuracy"], epoch
         if run is not None:
-            network.save(run.folder / "best.safetensors", meta={"recipe": recipe.as_dict(), "epoch": epoch,
-                                                                "val_accuracy": state.best})
+            network.save(
+                run.folder / "best.safetensors",
+                meta={"recipe": recipe.as_dict(), "epoch": epoch, "val_accuracy": state.best},
+            )
     return row
 
 

@@ -21,9 +21,7 @@ class Targets:
         first = F.cross_entropy(logits, self.labels, label_smoothing=smoothing)
         if self.others is None:
             return first
-        return self.share * first + (1 - self.share) * F.cross_entropy(
-            logits, self.others, label_smoothing=smoothing
-        )
+        return self.share * first + (1 - self.share) * F.cross_entropy(logits, self.others, label_smoothing=smoothing)
 
 
 def mix(

@@ -28,7 +28,7 @@ def orthogonalised(matrix: Float[Tensor, "rows columns"], steps: int = 3) -> Flo
     0.7 to 1.2. The iteration runs on the smaller side.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    wide: Tensor = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     wide = wide / (wide.norm() + 1e-7)
     for _ in range(steps):
         gram = wide @ wide.T
@@ -58,9 +58,7 @@ class Muon(torch.optim.Optimizer):
                 buffer = state["momentum_buffer"].mul_(group["momentum"]).add_(parameter.grad)
                 update = parameter.grad.add(buffer, alpha=group["momentum"])  # Nesterov
                 parameter.mul_(len(parameter) ** 0.5 / parameter.norm())
-                parameter.add_(
-                    orthogonalised(update.reshape(len(update), -1)).view(update.shape), alpha=-group["lr"]
-                )
+                parameter.add_(orthogonalised(update.reshape(len(update), -1)).view(update.shape), alpha=-group["lr"])
 
 
 def optimisers(module: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
@@ -75,8 +73,7 @@ def optimisers(module: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]
     groups = []
     for matrices, is_shift in ((True, False), (False, False), (False, True)):
         chosen = [
-            p for p in trained
-            if id(p) not in taken and (p.ndim > 1) == matrices and (id(p) in shifts) == is_shift
+            p for p in trained if id(p) not in taken and (p.ndim > 1) == matrices and (id(p) in shifts) == is_shift
         ]
         lr, decay = recipe.lr * (recipe.bias_lr if is_shift else 1.0), recipe.weight_decay
         if recipe.decoupled:

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from saccade.data.augment import Augment
 from saccade.errors import SaccadeError
@@ -70,12 +70,22 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for key, kind in get_type_hints(type(self)).items():
+            if get_origin(kind) is Literal and getattr(self, key) not in get_args(kind):
+                given, names = getattr(self, key), ", ".join(get_args(kind))
+                raise SaccadeError(f"Recipe {self.name}: {key} must be one of {names}, got {given!r}.")
         checks = {
             "epochs must be 1 or more": self.epochs >= 1,
             "batch_size must be 1 or more": self.batch_size >= 1,
             "lr must be above zero": self.lr > 0,
             "momentum must be in [0, 1)": 0 <= self.momentum < 1,
+            "weight_decay must be 0 or more": self.weight_decay >= 0,
             "warmup must be in [0, 1)": 0 <= self.warmup < 1,
+            "start_factor and end_factor must be 0 or more": min(self.start_factor, self.end_factor) >= 0,
+            "mixup and cutmix must be 0 or more": min(self.mixup, self.cutmix) >= 0,
+            "label_smoothing must be in [0, 1)": 0 <= self.label_smoothing < 1,
+            "ema, clip and patience must be 0 or more": min(self.ema, self.clip, self.patience) >= 0,
+            "attack_steps must be 1 or more": self.attack_steps >= 1,
             "eps must be above zero where adversarial is set": self.adversarial == "none" or self.eps > 0,
         }
         for message, holds in checks.items():
@@ -101,7 +111,11 @@ class Recipe:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Recipe":
         """The inverse of `as_dict`."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        unknown = sorted(values.keys() - get_type_hints(cls).keys())
+        if unknown:
+            raise SaccadeError(f"A recipe has no field {unknown[0]!r}; it may be from another version of Saccade.")
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**plain)
 
     def override(self, changes: Mapping[str, str]) -> "Recipe":
         """This recipe with fields replaced by values given as text, each checked against the field's type."""

@@ -36,7 +36,9 @@ class Trained:
     folder: Path
 
 
-def load_splits(recipe: Recipe, progress: Callable[[int, int], None] | None = None) -> tuple[ImageSet, ImageSet, ImageSet]:
+def load_splits(
+    recipe: Recipe, progress: Callable[[int, int], None] | None = None
+) -> tuple[ImageSet, ImageSet, ImageSet]:
     """Training, validation and test pictures of a recipe; the test pictures are for the very end."""
     val = None if recipe.val < 0 else recipe.val
     train, held_out, test = (
@@ -54,8 +56,9 @@ def make_network(recipe: Recipe, train: ImageSet) -> Network:
     if recipe.start:
         network = load_network(recipe.start)
         if network.classes != train.classes:
-            raise SaccadeError(f"Recipe {recipe.name} starts from {recipe.start}, whose classes are not those of "
-                               f"{train.name}.")
+            raise SaccadeError(
+                f"Recipe {recipe.name} starts from {recipe.start}, whose classes are not those of {train.name}."
+            )
         network.name = recipe.name
         return network
     mean, std = channel_statistics(train)
@@ -63,8 +66,15 @@ def make_network(recipe: Recipe, train: ImageSet) -> Network:
         torch.manual_seed(mix(recipe.seed, 7))
         module = build(recipe.network, num_classes=len(train.classes), **recipe.options)
     options = {"num_classes": len(train.classes), **recipe.options}
-    network = Network(module, mean=mean, std=std, classes=train.classes, input_size=recipe.size or train.size[0],
-                      name=recipe.name, architecture=(recipe.network, options))
+    network = Network(
+        module,
+        mean=mean,
+        std=std,
+        classes=train.classes,
+        input_size=recipe.size or train.size[0],
+        name=recipe.name,
+        architecture=(recipe.network, options),
+    )
     if recipe.whiten:
         some, _ = train.take(torch.arange(min(5000, len(train))))
         pictures = some.permute(0, 3, 1, 2).float() / 255
@@ -95,21 +105,35 @@ def train(
     network = make_network(recipe, training)
     precision = choose_precision(world.device, recipe.precision)
     say(f"{len(training):,} pictures of {training.name} to train on, {len(val):,} to validate, {len(test):,} to test.")
-    say(f"{sum(p.numel() for p in network.parameters()):,} parameters on {world.device}, "
-        f"{precision.name} ({precision.reason}).")
+    say(
+        f"{sum(p.numel() for p in network.parameters()):,} parameters on {world.device}, "
+        f"{precision.name} ({precision.reason})."
+    )
     if run.resumable:
         say(f"Going on with the run in {run.folder}.")
     fitted = fit(network, training, recipe, val=val, run=run, world=world, callback=callback, precision=precision)
     size = recipe.sizes[-1] if recipe.sizes else recipe.size or None
-    metrics: dict[str, Any] = {"val_accuracy_best": fitted.best, "epochs": fitted.epochs, "seconds": fitted.seconds}
+    metrics: dict[str, Any] = {
+        "val_accuracy_best": fitted.best,
+        "epochs": fitted.epochs,
+        "seconds": fitted.seconds,
+    }
     metrics["test"] = evaluate(fitted.network, test, size=size, world=world)
     if recipe.tta != "none":
         metrics[f"test_tta_{recipe.tta}"] = evaluate(fitted.network, test, size=size, tta=recipe.tta, world=world)
     if recipe.adversarial != "none":
-        robust = evaluate_under_attack(fitted.network, test.subset(torch.arange(min(1000, len(test)))),
-                                       norm=recipe.adversarial, eps=recipe.eps, size=size, device=world.device)
-        metrics["test_attacked"] = {"accuracy": robust, "attack": f"10-step PGD, {recipe.adversarial}, eps "
-                                    f"{recipe.eps:.5f}, first {min(1000, len(test))} pictures"}
+        robust = evaluate_under_attack(
+            fitted.network,
+            test.subset(torch.arange(min(1000, len(test)))),
+            norm=recipe.adversarial,
+            eps=recipe.eps,
+            size=size,
+            device=world.device,
+        )
+        metrics["test_attacked"] = {
+            "accuracy": robust,
+            "attack": f"10-step PGD, {recipe.adversarial}, eps {recipe.eps:.5f}, first {min(1000, len(test))} pictures",
+        }
     if world.first:
         finish(run, fitted, metrics)
     return Trained(fitted.network, metrics, fitted.history, run.folder)

@@ -1,0 +1,5 @@
+"""Why a network decides as it does: attributions to the pixels."""
+
+from saccade.explain.saliency import saliency
+
+__all__ = ["saliency"]
