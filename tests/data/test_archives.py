@@ -29,9 +29,7 @@ def test_the_content_decides_not_the_suffix(pack: Pack, form: str) -> None:
 
 @pytest.mark.parametrize("form", FORMS[1:])
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
-def test_a_cut_archive_is_named_with_how_far_it_was_read(
-    pack: Pack, noise: Noise, form: str, share: float
-) -> None:
+def test_a_cut_archive_is_named_with_how_far_it_was_read(pack: Pack, noise: Noise, form: str, share: float) -> None:
     path = pack({f"a/{k}.png": noise(k) for k in range(40)}, form)
     os.truncate(path, int(path.stat().st_size * share))
     with pytest.raises(SaccadeError, match=r"box.*cut or damaged.*files could be read, up to .* of .* MB"):

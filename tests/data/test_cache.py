@@ -132,37 +132,43 @@ def test_a_damaged_cache_is_built_again(source: Path, damage: str) -> None:
 
 
 def test_killed_at_any_moment_leaves_no_half_cache(tmp_path: Path, home: Path, source: Path) -> None:
-    """A child is killed with SIGKILL after its first, second, ... file operation until one lives to the end."""
-    program = tmp_path / "child.py"
+    """Children are killed with SIGKILL before their first, second, ... file operation, until one lives to the end."""
+    program = tmp_path / "parent.py"
     program.write_text(
         f"""
-import os, signal, sys
+import os, signal
 import numpy as np
 from pathlib import Path
-import saccade.data.cache as cache
-left = int(sys.argv[1])
+from saccade.data.cache import Labelling, build, folder_of, read
+
+def fill(writer):
+    writer.add_pixels("train", ["0"] * 9, np.zeros((9, 4, 4, 3), np.uint8))
+    return Labelling(("zero",), {{"0": 0}})
+
 def counted(function):
-    def call(*given, **named):
+    def call(*given):
         global left
         left -= 1
         if left < 0:
             os.kill(os.getpid(), signal.SIGKILL)
-        return function(*given, **named)
+        return function(*given)
     return call
-os.fsync, os.rename = counted(os.fsync), counted(os.rename)
-def fill(writer):
-    writer.add_pixels("train", ["0"] * 9, np.zeros((9, 4, 4, 3), np.uint8))
-    return cache.Labelling(("zero",), {{"0": 0}})
-cache.build(Path({str(source)!r}), fill, name="test", size=4)
+
+source = Path({str(source)!r})
+folder = folder_of(source, name="test", size=4, fit="crop")
+for left in range(5):
+    child = os.fork()
+    if not child:
+        os.fsync, os.rename = counted(os.fsync), counted(os.rename)
+        build(source, fill, name="test", size=4)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    print(os.waitstatus_to_exitcode(status), folder.exists(), read(folder) is not None)
 """
     )
-    folder = folder_of(source, name="test", size=4, fit="crop")
-    codes = []
-    for moment in range(5):
-        codes.append(subprocess.run([sys.executable, program, str(moment)], check=False).returncode)
-        assert (read(folder) is not None) == (codes[-1] == 0)
-        assert folder.exists() == (codes[-1] == 0)
-    assert codes == [-signal.SIGKILL] * 4 + [0]  # fsync of pixels, labels and meta, rename, then the end
+    result = subprocess.run([sys.executable, program], check=True, capture_output=True, text=True)
+    # fsync of pixels, labels and meta, and the rename
+    assert result.stdout.splitlines() == ["-9 False False"] * 4 + ["0 True True"]
     killed = [name for name in leftovers(home) if name.startswith(".")]
     assert len(killed) == 4
     for name in killed:

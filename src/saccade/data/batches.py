@@ -77,7 +77,8 @@ class Batches:
         if augment.crop < 1 or shape != self.images.size:
             pictures = resampled(pictures, draws.box.to(self.device), shape)
         if augment.flip != "none":
-            pictures = torch.where(draws.flip.to(self.device)[:, None, None, None], pictures.flip(3), pictures)
+            chosen = draws.flip.nonzero()[:, 0].to(self.device)
+            pictures[chosen] = pictures[chosen].flip(3)
         if augment.cutout:
             pictures = cut_out(pictures, draws.corner.to(self.device), augment.cutout, self.fill)
         return pictures.contiguous(memory_format=torch.channels_last), labels.to(self.device, non_blocking=True)

@@ -14,6 +14,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,9 @@ class Writer:
             raise self.complaint()
         for part in list(self.pending):
             self._flush(part)
+        unknown = sorted({key for keys in self.keys.values() for key in keys} - labelling.index.keys())
+        if unknown:
+            raise SaccadeError(f"Labelling pictures: no class is given for {', '.join(unknown[:_SHOWN])}.")
         statistics = {}
         for part, file in self.files.items():
             file.flush()
@@ -115,7 +119,8 @@ class Writer:
     def close(self) -> None:
         """Close the files, also after a failure."""
         for file in self.files.values():
-            file.close()
+            with suppress(OSError):  # a full disk fails once more here; what counts was synced in `finish`
+                file.close()
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,10 @@ files."""
 
 import io
 import pickle
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,7 @@ from saccade.data.cache import Labelling, Writer
 from saccade.data.decode import fit_image
 from saccade.errors import SaccadeError
 
+T = TypeVar("T")
 _TRAIN = {
     10: {f"data_batch_{k}{end}" for k in range(1, 6) for end in ("", ".bin")},
     100: {"train", "train.bin"},
@@ -44,42 +47,39 @@ def fill(source: Path, writer: Writer, *, classes: int, progress: Progress | Non
                 f"Reading CIFAR-{classes} from {source}: files of its {part} part are missing."
             )
         for name in found:
-            try:
-                labels, pictures = _batch(batches[name], classes, binary=name.endswith(".bin"))
-            except (
-                pickle.UnpicklingError,
-                ValueError,
-                KeyError,
-                EOFError,
-                TypeError,
-                AttributeError,
-            ) as error:
-                message = f"Reading CIFAR-{classes} from {source}: {name} is damaged ({error})."
-                raise SaccadeError(message) from error
+            labels, pictures = _intact(source, name, partial(_batch, batches[name], classes, name=name))
             writer.add_pixels(part, [class_names[label] for label in labels], _resize(pictures, writer))
     return Labelling(class_names, {name: number for number, name in enumerate(class_names)})
 
 
 def _class_names(source: Path, batches: dict[str, bytes], classes: int) -> list[str]:
-    meta, text = _NAMES[classes]
+    pickled, text = _NAMES[classes]
     if text in batches:
-        found = batches[text].decode("ascii").split()
-    elif meta in batches:
-        entries = load_plain(batches[meta])
+        found = batches[text].decode("ascii", errors="replace").split()
+    elif pickled in batches:
         key = b"label_names" if classes == 10 else b"fine_label_names"
-        found = [name.decode("ascii") for name in entries[key]]
+        listed = _intact(source, pickled, lambda: load_plain(batches[pickled])[key])
+        found = [name.decode("ascii", errors="replace") for name in listed]
     else:
         raise SaccadeError(
-            f"Reading CIFAR-{classes} from {source}: the class names ({meta} or {text}) are missing."
+            f"Reading CIFAR-{classes} from {source}: the class names ({pickled} or {text}) are missing."
         )
     if len(found) != classes:
         raise SaccadeError(f"Reading CIFAR-{classes} from {source}: it names {len(found)} classes.")
     return found
 
 
-def _batch(content: bytes, classes: int, *, binary: bool) -> tuple[list[int], NDArray[np.uint8]]:
+def _intact(source: Path, name: str, parse: Callable[[], T]) -> T:
+    """The result of `parse`, or one sentence about the file it could not parse."""
+    try:
+        return parse()
+    except (pickle.UnpicklingError, ValueError, LookupError, EOFError, TypeError, AttributeError) as error:
+        raise SaccadeError(f"Reading {source}: {name} in it is damaged ({error}).") from error
+
+
+def _batch(content: bytes, classes: int, *, name: str) -> tuple[list[int], NDArray[np.uint8]]:
     """Labels and pictures (N, 32, 32, 3) of one file."""
-    if binary:  # rows of: coarse label (CIFAR-100 only), label, 1024 red, 1024 green, 1024 blue
+    if name.endswith(".bin"):  # rows of: coarse label (CIFAR-100 only), label, 1024 red, 1024 green, 1024 blue
         first = 1 if classes == 10 else 2
         rows = np.frombuffer(content, np.uint8).reshape(-1, first + 3072)
         labels, flat = rows[:, first - 1].astype(int).tolist(), rows[:, first:]

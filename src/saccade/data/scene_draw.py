@@ -218,7 +218,7 @@ def _warp(dice: _Dice, ground: Ints) -> Array:
     """The map from picture to background pattern: turned, scaled to 3 to 8 periods a side, shifted."""
     periods = dice.between(3.0, 8.0)
     periods = np.where(ground == BACKGROUNDS.index("smooth"), periods * np.float32(0.5), periods)
-    angle = dice.between(0, 2 * np.pi)
+    angle = dice.between(0.0, 2 * np.pi)
     cos, sin = np.cos(angle) * periods, np.sin(angle) * periods
     shift = dice.roll(2) * 8
     return np.stack(

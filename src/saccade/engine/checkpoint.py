@@ -1,6 +1,7 @@
 """One file that holds the whole state of a computation, so that it can be taken up again after a crash."""
 
 import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ def load_checkpoint(path: str | Path, *, device: torch.device | str = "cpu") -> 
     if not path.is_file():
         raise SaccadeError(f"There is no checkpoint {path}; start the run anew.")
     try:
+        with zipfile.ZipFile(path) as archive:  # torch.load itself does not look at the checksums
+            if archive.testzip() is not None:
+                raise ValueError("checksum")
         state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # a damaged file makes PyTorch raise a dozen kinds
         raise SaccadeError(

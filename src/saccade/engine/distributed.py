@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
+from torch.distributed.nn import functional as shared
 
 from saccade.engine.precision import choose_device
 
@@ -58,7 +58,7 @@ def average_gradients(parameters: list[nn.Parameter], world: World) -> None:
     flat = torch.cat([g.flatten() for g in gradients])
     dist.all_reduce(flat)
     flat /= world.size
-    for gradient, piece in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+    for gradient, piece in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
         gradient.copy_(piece.view_as(gradient))
 
 
@@ -86,9 +86,9 @@ class SharedBatchNorm(nn.BatchNorm2d):
             return super().forward(input)
         processes = dist.get_world_size()
         values = input.float()
-        mean = all_reduce(values.mean((0, 2, 3))) / processes
+        mean: Tensor = _summed(values.mean((0, 2, 3))) / processes
         centred = values - mean.view(1, -1, 1, 1)
-        variance = all_reduce(centred.square().mean((0, 2, 3))) / processes
+        variance: Tensor = _summed(centred.square().mean((0, 2, 3))) / processes
         if self.running_mean is not None and self.running_var is not None:
             with torch.no_grad():
                 count = input.numel() // input.shape[1] * processes
@@ -108,6 +108,12 @@ class SharedBatchNorm(nn.BatchNorm2d):
         return scaled.to(input.dtype)
 
 
+def _summed(values: Tensor) -> Tensor:
+    """The sum over the processes; gradients flow back to all of them."""
+    total: Tensor = shared.all_reduce(values)  # type: ignore[no-untyped-call]
+    return total
+
+
 def share_batch_norm(module: nn.Module) -> None:
     """Turn every batch norm of `module` into one with statistics shared over the processes, in place."""
     for layer in module.modules():
@@ -119,7 +125,7 @@ def unshare_batch_norm(module: nn.Module) -> None:
     """The inverse of `share_batch_norm`: what is left works in one process."""
     for layer in module.modules():
         if type(layer) is SharedBatchNorm:
-            layer.__class__ = nn.BatchNorm2d
+            layer.__class__ = nn.BatchNorm2d  # type: ignore[assignment]
 
 
 def spread(module: nn.Module, world: World) -> None:

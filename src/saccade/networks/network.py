@@ -1,6 +1,7 @@
 """`Network`: any module that maps pictures to class scores, with all that is needed to use it."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -76,7 +77,9 @@ class Network(nn.Module):
         """The index of a class given as index or name (case and underscores do not matter, a part will do if only
         one class has it)."""
         count = len(self.classes) if self.classes is not None else None
-        if isinstance(target, int) or target.lstrip("-").isdigit():
+        if isinstance(target, str) and self.classes is not None and self.classes.count(target) == 1:
+            return self.classes.index(target)  # first, as a class may be called "3"
+        if isinstance(target, int) or re.fullmatch(r"-?\d+", target):
             index = int(target)
             if index < 0 or (count is not None and index >= count):
                 raise SaccadeError(f"{self.name} has no class {index}; it has {count or 'some'}, counted from 0.")
@@ -138,6 +141,8 @@ class Network(nn.Module):
         from saccade.networks.registry import build
 
         description, state = read_weights(path)
+        if description is not None and not _is_whole(description):
+            raise SaccadeError(f"{path} describes its network incompletely; it may be damaged or of another version.")
         if description is None:
             raise SaccadeError(
                 f"{path} holds weights but no description of their network; say which architecture "
@@ -179,6 +184,17 @@ def read_weights(path: str | Path) -> tuple[dict[str, Any] | None, dict[str, Ten
         return (json.loads(header) if header else None), state
     except (SafetensorError, OSError, ValueError) as error:
         raise SaccadeError(f"{path} is no whole safetensors file ({error}); copy or download it again.") from error
+
+
+def _is_whole(description: Any) -> bool:
+    """Whether a file's description has all that `Network.load` reads."""
+    wanted = {"name", "architecture", "mean", "std", "classes", "input_size", "meta"}
+    return (
+        isinstance(description, dict)
+        and description.keys() >= wanted
+        and isinstance(description["architecture"], dict)
+        and description["architecture"].keys() >= {"name", "keywords"}
+    )
 
 
 def _plain(name: str) -> str:

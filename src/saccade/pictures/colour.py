@@ -90,11 +90,9 @@ def _scale(map: Tensor, *, signed: bool, low: float | None, high: float | None, 
         raise SaccadeError("Could not colour a map: it has values that are not finite (NaN or infinity).")
     flat = values.abs().flatten(-2) if signed else values.flatten(-2)
     rank = max(1, round((1 - clip) * flat.shape[-1]))
-    top = flat.kthvalue(rank).values if high is None else torch.tensor(float(high)).expand(flat.shape[:-1])
-    if signed:
-        bottom = -top
-    else:
-        bottom = flat.amin(-1) if low is None else torch.tensor(float(low)).expand(flat.shape[:-1])
+    top = flat.kthvalue(rank).values if high is None else torch.full(flat.shape[:-1], float(high))
+    bottom = flat.amin(-1) if low is None else torch.full(flat.shape[:-1], float(low))
+    bottom = -top if signed else bottom
     if (low is not None or high is not None) and bool((top < bottom).any()):
         raise SaccadeError(
             f"Could not colour a map: its range would be {float(bottom.max()):.4g} to "

@@ -65,7 +65,7 @@ def curves(
     Raises `SaccadeError` for no lines, lengths that differ, a line without any finite value, and a
     logarithmic axis with values that are not positive.
     """
-    from matplotlib import rc_context
+    from matplotlib import rc_context, rcdefaults, rcParams
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -76,7 +76,9 @@ def curves(
     plotted = [_line(name, value, i, smooth, log_x, log_y) for i, (name, value) in enumerate(lines.items())]
     whole = all((line.x == np.round(line.x)).all() for line in plotted)
     xs = np.concatenate([line.x for line in plotted])
-    with rc_context({"font.family": "DejaVu Sans", "font.size": TEXT, "axes.unicode_minus": True}):
+    with rc_context():
+        rcdefaults()  # a person's own style must not change the figure
+        rcParams.update({"font.family": "DejaVu Sans", "font.size": TEXT})
         figure = Figure(figsize=(width / 72, height / 72), dpi=72 * density, facecolor="white")
         canvas: Any = FigureCanvasAgg(figure)  # Any: matplotlib leaves its methods untyped
         axes = figure.add_axes((0.1, 0.1, 0.8, 0.8))

@@ -9,8 +9,9 @@ from PIL import Image, ImageCms, ImageOps
 
 from saccade.errors import SaccadeError
 
-# A list, because Pillow would also open formats that run other programs (EPS starts Ghostscript).
 Source = io.BytesIO | io.BufferedReader
+
+# A list, because Pillow would also open formats that run other programs (EPS starts Ghostscript).
 READABLE = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "AVIF", "GIF")
 
 # Pillow keeps the high byte of 16-bit colour. Decoded again with the other byte order, the high byte is our

@@ -154,7 +154,7 @@ def _open(path: Path) -> io.BufferedReader:
 def _png16(pixels: NDArray[np.uint16]) -> bytes:
     """A 16-bit RGB PNG of (h, w, 3), which Pillow cannot write (W3C PNG, third edition, sections 5 and 9)."""
     h, w, _ = pixels.shape
-    rows = pixels.astype(">u2").reshape(h, -1).view(np.uint8)  # (h, 6 w) bytes
+    rows = pixels.astype(">u2", order="C").reshape(h, -1).view(np.uint8)  # (h, 6 w) bytes
     filtered = np.full((h, 1 + rows.shape[1]), 2, np.uint8)  # filter type 2, "Up": the difference to the row above
     filtered[:, 1:] = np.diff(rows, axis=0, prepend=np.zeros((1, rows.shape[1]), np.uint8))
     chunks = [

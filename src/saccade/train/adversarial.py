@@ -17,7 +17,7 @@ def random_start(
     shape = pictures.shape
     if norm == "linf":
         return (torch.rand(shape, generator=generator) * 2 - 1).to(pictures) * eps
-    direction = torch.randn(shape, generator=generator)
+    direction: Tensor = torch.randn(shape, generator=generator)
     direction = direction / direction.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
     radius = torch.rand(len(pictures), 1, 1, 1, generator=generator) ** (1 / direction[0].numel())
     return (direction * radius).to(pictures) * eps

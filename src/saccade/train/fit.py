@@ -17,11 +17,20 @@ from torch import Tensor
 from saccade.data.batches import Batches
 from saccade.data.images import ImageSet
 from saccade.engine.checkpoint import load_checkpoint, save_checkpoint
-from saccade.engine.distributed import World, average_gradients, share_batch_norm, spread, sum_over_processes
+from saccade.engine.distributed import (
+    World,
+    average_gradients,
+    holds_everywhere,
+    share_batch_norm,
+    spread,
+    sum_over_processes,
+    unshare_batch_norm,
+)
 from saccade.engine.guards import random_state
 from saccade.engine.precision import Precision, choose_precision
 from saccade.engine.run import Run
-from saccade.engine.seeding import generator, mix as mix_keys
+from saccade.engine.seeding import generator
+from saccade.engine.seeding import mix as mix_keys
 from saccade.errors import SaccadeError
 from saccade.networks.network import Network
 from saccade.train.adversarial import perturb
@@ -61,7 +70,10 @@ class Fit:
     ) -> None:
         self.recipe, self.world, self.device = recipe, world, world.device
         self.precision = precision or choose_precision(world.device, recipe.precision)
-        self.network = network.to(self.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        if not holds_everywhere(self.precision.name == "bf16", world) and self.precision.name == "bf16":
+            self.precision = Precision("fp32", "another process found bfloat16 not worth it")
+        network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network.train()
         if world.size > 1:
             share_batch_norm(self.network)
             spread(self.network, world)
@@ -96,6 +108,7 @@ class Fit:
             "average": self.average.state() if self.average else None,
             "lookahead": self.lookahead.values if self.lookahead else None,
             "step": self.step,
+            "steps": self.steps,
             "loss": (self.loss_sum, self.loss_count),
             "attack_steps": self.attack_steps,
             "best": (self.best, self.best_epoch, self.best_robust),
@@ -105,7 +118,18 @@ class Fit:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go back to a saved state."""
+        """Go back to a saved state. Raises `SaccadeError` if it belongs to another network, recipe or data set."""
+        try:
+            if state["steps"] != self.steps:
+                raise ValueError(f"it is of a run of {state['steps']} steps, this one has {self.steps}")
+            self._restore(state)
+        except (KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
+            raise SaccadeError(
+                f"The checkpoint does not fit this run ({str(error).splitlines()[0]}); the network, the data or the "
+                "version of Saccade may have changed since. Choose another folder for the run, or delete that one."
+            ) from error
+
+    def _restore(self, state: dict[str, Any]) -> None:
         if state["precision"] != self.precision.name:
             self.precision = Precision(state["precision"], "as the run began")
         self.network.load_state_dict(state["network"])
@@ -173,13 +197,17 @@ class Fit:
         loss = float(total) / self.loss_count / self.world.size
         self.loss_sum.zero_()
         self.loss_count = 0
+        self.check_finite(loss)
+        return loss
+
+    def check_finite(self, loss: float) -> None:
+        """Raise `SaccadeError` if `loss` is not finite."""
         if not math.isfinite(loss):
             rate = self.recipe.muon_lr if self.recipe.optimiser == "muon" else self.recipe.lr
             raise SaccadeError(
                 f"The loss became {loss} by step {self.step} of {self.steps} at a peak learning rate of {rate:g}. Try "
                 "a tenth of it, or a longer warm-up; the last checkpoint and best.safetensors are from before."
             )
-        return loss
 
     def read_clock(self) -> float:
         """Seconds spent so far, over all sittings."""
@@ -191,7 +219,7 @@ class Fit:
         """The network to use: a copy with the averaged weights, or the network itself."""
         if self.average is None:
             return self.network
-        network = copy.deepcopy(self.network)
+        network: Network = copy.deepcopy(self.network)
         network.load_state_dict(self.average.values)
         return network
 
@@ -233,13 +261,19 @@ def fit(
         SaccadeError: the loss is not finite, the disk is full, a checkpoint is damaged, the data are too few.
     """
     world = world or World(0, 1, next(network.parameters()).device)
-    with random_state():
-        state = Fit(network, train, recipe, world=world, precision=precision)
-        if run is not None and run.resumable:
-            state.restore(load_checkpoint(run.checkpoint_path, device=world.device))
-            if world.first:
+    flags = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
+    try:
+        with random_state():
+            state = Fit(network, train, recipe, world=world, precision=precision)
+            if run is not None and run.resumable:
+                state.restore(load_checkpoint(run.checkpoint_path, device=world.device))
+            if run is not None and world.first:
                 run.rewind(state.step)
-        return _loop(state, val, run if world.first else None, callback, log_every, save_every)
+            return _loop(state, val, run if world.first else None, callback, log_every, save_every)
+    finally:
+        unshare_batch_norm(network)
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
 
 
 def _loop(
@@ -271,7 +305,7 @@ def _loop(
         epoch = state.step // per_epoch
         state.network.train()
         if recipe.whiten and epoch >= recipe.whiten_bias_epochs:
-            state.network.module.whitening.requires_grad_(False)  # type: ignore[union-attr]
+            state.network.get_submodule("module.whitening").requires_grad_(False)
         for pictures, labels in state.batches.epoch(epoch, start=state.step % per_epoch, size=recipe.size_at(epoch)):
             state.advance(pictures, labels)
             if state.step % log_every == 0 and state.step % per_epoch:
@@ -281,7 +315,9 @@ def _loop(
         record(_row(state, epoch) | _validate(state, val, epoch, run))
         save()
         stopped = _out_of_patience(state)
-    final = state.averaged().eval()
+    final = state.averaged()
+    final.eval()
+    unshare_batch_norm(final)
     if run is not None:
         final.save(run.folder / "final.safetensors", meta={"recipe": recipe.as_dict()})
         run.close()
@@ -302,11 +338,12 @@ def _row(state: Fit, epoch: int) -> dict[str, Any]:
 
 def _validate(state: Fit, val: ImageSet | None, epoch: int, run: Run | None) -> dict[str, Any]:
     """Measurements at the end of an epoch; keeps the best weights."""
-    if val is None:
+    if val is None or len(val) == 0:
         return {}
     recipe, network = state.recipe, state.averaged()
     size = recipe.sizes[-1] if recipe.sizes else recipe.size or None
     result = evaluate(network, val, size=size, world=state.world, precision=state.precision)
+    state.check_finite(result["loss"])
     row: dict[str, Any] = {f"val_{key}": value for key, value in result.items()}
     if network is not state.network:
         raw = evaluate(state.network, val, size=size, world=state.world, precision=state.precision)

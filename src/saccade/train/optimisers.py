@@ -47,7 +47,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(parameters, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # noqa: ARG002 - PyTorch's signature
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is None:

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-from saccade.errors import SaccadeError
 from saccade.networks.registry import unknown
 from saccade.train.recipe import Recipe
 

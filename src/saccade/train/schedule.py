@@ -9,8 +9,8 @@ def factor(step: int, steps: int, recipe: Recipe) -> float:
     """Share of the peak learning rate at `step` of `steps` (counted from 0).
 
     All but "linear" first rise linearly from `start_factor` to 1 over the warm-up. Then "one-cycle" falls linearly
-    to `end_factor`, "cosine" along half a cosine, "step" is divided by ten at each milestone (epochs), "constant" stays.
-    "linear" falls from the first step.
+    towards `end_factor`, "cosine" along half a cosine, "step" is divided by ten at each milestone (epochs), "constant"
+    stays. "linear" falls from the first step. What falls would reach its end at step `steps`, after the last.
     """
     rise = recipe.warmup * steps if recipe.schedule != "linear" else 0.0
     if step < rise:

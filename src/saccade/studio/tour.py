@@ -1,0 +1,160 @@
+"""The tour: one page that shows, on this machine and in minutes, what the library is about."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from html import escape
+from pathlib import Path
+
+from saccade.engine.files import explain_os_error, write_text
+from saccade.engine.run import versions
+from saccade.errors import SaccadeError
+from saccade.networks import Network, load
+from saccade.pictures import write
+from saccade.studio import eye, residual
+from saccade.studio.page import facts, page
+from saccade.train.fit import Callback
+from saccade.train.recipe import Recipe
+
+NETWORKS = ("tinynet", "tinynet-robust")
+
+
+def tour(
+    folder: str | Path = "tour",
+    *,
+    networks: Sequence[str | Path] = NETWORKS,
+    recipe: Recipe = residual.RECIPE,
+    seconds: float | None = None,
+    say: Callable[[str], None] = lambda sentence: None,
+    callback: Callback | None = None,
+) -> Path:
+    """Write `index.html`, one page that needs no other file, and its figures as PNG beside it.
+
+    Args:
+        folder: made if it is not there. An earlier page in it stays whole until the new one replaces it at the end.
+        networks: one or two names or weight files of `saccade.load`; those that are not installed are left out, and the
+            page says so.
+        recipe: how plain32 and resnet32 are trained on generated scenes (`network` and `name` are set here). The same
+            recipe gives the same networks on the same machine.
+        seconds: train on as many scenes as take about so long, both networks together, instead of `recipe.count`; the
+            result then depends on the speed of the machine.
+        say: called with plain sentences about what is being done.
+        callback: called with each row of measurements of the training (see `saccade.train.fit`).
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        SaccadeError: none of the networks can be loaded, or the folder cannot be written (known before any training).
+    """
+    start = time.monotonic()
+    folder = Path(folder)
+    _check_writable(folder)
+    loaded, missing = _load(networks, say)
+    looks = [eye.look(network) for network in loaded]
+    say(f"Looked at {len(eye.PHOTOGRAPHS)} photographs with {' and '.join(each.name for each in loaded)}.")
+    looked = time.monotonic() - start
+    if seconds is not None:
+        recipe = residual.within(recipe, seconds)
+    pair = residual.train_pair(recipe, callback=callback, say=say)
+    trained = time.monotonic() - start - looked
+    figures = eye.figures(looks) | residual.figures(pair)
+    parts = eye.see_section(looks) + eye.why_section(looks) + residual.residual_section(pair)
+    times = {"photographs": looked, "training": trained, "all": time.monotonic() - start}
+    html = page(
+        "Saccade: a tour",
+        _head(looks[-1]) + f"<main>{parts}</main>" + _colophon(loaded, missing, pair, times),
+        description="What trained networks see in photographs, why, and what residual connections are worth.",
+    )
+    for name, picture in figures.items():
+        write(picture, folder / f"{name}.png")
+    write_text(folder / "index.html", html)
+    say(f"Wrote {folder / 'index.html'} after {time.monotonic() - start:.0f} seconds; open it in a browser.")
+    return folder / "index.html"
+
+
+def _load(sources: Sequence[str | Path], say: Callable[[str], None]) -> tuple[list[Network], list[str]]:
+    """The networks that there are, and a sentence on each of the others."""
+    if not 1 <= len(sources) <= 2:
+        raise SaccadeError(f"The tour shows one network or two side by side; {len(sources)} were given.")
+    loaded, missing = [], []
+    for source in sources:
+        try:
+            loaded.append(load(source))
+        except SaccadeError as error:
+            missing.append(f"{source} was left out. {error}")
+            say(missing[-1])
+    if not loaded:
+        raise SaccadeError(f"The tour needs a trained network to show. {missing[0]}")
+    return loaded, missing
+
+
+def _check_writable(folder: Path) -> None:
+    """Fail before minutes of training, and not after."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(13, "Permission denied")
+    except OSError as error:
+        raise explain_os_error(error, folder / "index.html") from error
+
+
+def _head(look: eye.Look) -> str:
+    return (
+        '<header><p class="name">Saccade</p><h1>Looking at how a network looks</h1>'
+        '<p class="lead">A <i>saccade</i> is the jump of the eye from one point of attention to the next. This library '
+        "is for looking into networks that look at pictures. Here are six photographs, two questions about them, and "
+        "one experiment. All of it was computed on this machine, minutes ago at most, by "
+        "<code>saccade tour</code>.</p>"
+        f"{eye.strip(look)}"
+        "<p>Upper left, the photograph. Lower right, how strongly each pixel moves the network's answer.</p>"
+        '<nav aria-label="Parts of this page"><a href="#part1">1 What it sees</a><a href="#part2">2 Why it decides '
+        'so</a><a href="#part3">3 What a residual connection is worth</a></nav></header>'
+    )
+
+
+def _colophon(networks: Sequence[Network], missing: Sequence[str], pair: residual.Pair, times: dict[str, float]) -> str:
+    """Who made this page, with what, from what, when."""
+    about = versions()
+    rows = [
+        ("Made", f"{datetime.now().astimezone():%d %B %Y, %H:%M %Z}, by <code>saccade tour</code>, in "
+                 f"{times['all']:.0f} seconds: {times['photographs']:.0f} for the photographs, {times['training']:.0f} "
+                 "to train two networks, the rest to draw"),
+        ("Machine", escape(f"{about['device']}, {about['threads']} threads, {about['system']}")),
+        ("Versions", escape(f"saccade {about['saccade']}, PyTorch {about['torch']}, Python {about['python']}")),
+        ("Seed", f"{pair.recipe.seed}; on the same machine the same seed gives the same networks, bit for bit"),
+        *((network.name, escape(_card(network))) for network in networks),
+        *(("Left out", escape(sentence)) for sentence in missing),
+        ("Photographs", "samples of scikit-image, whose <code>skimage.data</code> states their sources and licences"),
+        ("Scenes", f"drawn by <code>saccade.data.scenes({pair.recipe.count}, size={pair.recipe.size}, "
+                   f"seed={pair.recipe.seed})</code>, and with <code>split=\"val\"</code>"),
+        ("Figures", "beside this page: " + ", ".join(f"{name}.png" for name in
+                                                    ("predictions", "saliency", "accuracy", "loss", "scenes"))),
+        ("Read on", "saliency: Simonyan, Vedaldi and Zisserman 2014, arXiv:1312.6034; residual networks: He, Zhang, Ren "
+                    "and Sun 2015, arXiv:1512.03385, and 2016, arXiv:1603.05027"),
+    ]
+    recipe = escape(json.dumps(pair.recipe.as_dict(), indent=1))
+    return (
+        f"<footer><h2>How this page was made</h2>{facts(rows)}<details><summary>The recipe of the residual network; the "
+        f'plain one differs in <code>"network": "plain32"</code></summary><pre>{recipe}</pre></details></footer>'
+    )
+
+
+def _card(network: Network) -> str:
+    """What is known of a network, in a line."""
+    said = [f"{sum(p.numel() for p in network.parameters()):,} parameters"]
+    if network.classes:
+        said.append(f"{len(network.classes)} classes")
+    meta = network.meta
+    if "accuracy" in meta:
+        said.append(str(meta["accuracy"]))
+    elif "val_accuracy" in meta:
+        said.append(f"{meta['val_accuracy']:.1%} right on its validation pictures".replace("%", " %"))
+    recipe = meta.get("recipe") or {}
+    if recipe.get("adversarial", "none") != "none":
+        said.append(f"trained under attack ({recipe['adversarial']}, eps {recipe['eps']:.4f})")
+    return ", ".join(said)
+
+
