@@ -8,7 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
+
+settings.register_profile("no deadline", deadline=None)  # machines that test are often busy
+settings.load_profile("no deadline")
 
 Pack = Callable[[Mapping[str, bytes], str], Path]
 

@@ -192,7 +192,7 @@ def full_disk(limit: int) -> Iterator[None]:
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(source: Path, home: Path) -> None:
-    with full_disk(2000), pytest.raises(SaccadeError, match="Could not write .* the disk is full") as caught:
+    with full_disk(2000), pytest.raises(SaccadeError, match=r"Could not write .* the disk is full") as caught:
         made(source)
     assert isinstance(caught.value.__cause__, OSError)
     assert caught.value.__cause__.errno == errno.EFBIG
@@ -220,7 +220,7 @@ def test_reading_stops_when_hardly_anything_is_readable(source: Path) -> None:
             writer.add("train", "0", f"{k}.png", b"")
         return LABELLING
 
-    with pytest.raises(SaccadeError, match="could not read 0.png"):
+    with pytest.raises(SaccadeError, match=r"could not read 0\.png"):
         made(source, all_broken)
     assert tried < 1000
 

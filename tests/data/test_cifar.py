@@ -4,7 +4,7 @@ import pickle
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ COUNTS = {10: (5, 6), 100: (1, 30)}  # files of training pictures, and pictures 
 class Python2Pickler(pickle._Pickler):  # type: ignore[name-defined,misc]
     """Writes strings as Python 2 did, in which the official archives were made."""
 
-    dispatch = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
+    dispatch: ClassVar[dict[type, Any]] = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
 
     def save_string(self, value: bytes) -> None:
         head = b"U" + struct.pack("<B", len(value)) if len(value) < 256 else b"T" + struct.pack("<i", len(value))
@@ -69,7 +69,7 @@ def official(classes: int, kind: str) -> tuple[dict[str, bytes], dict[str, tuple
         files[f"{folder}/{'batches.meta' if classes == 10 else 'meta'}"] = pickled(
             {key: [name.encode() for name in names]}
         )
-    joined = {part: tuple(np.concatenate(column) for column in zip(*rows)) for part, rows in parts.items()}
+    joined = {part: tuple(np.concatenate(column) for column in zip(*rows, strict=True)) for part, rows in parts.items()}
     return files, joined  # type: ignore[return-value]
 
 
@@ -131,7 +131,7 @@ def test_plain_values_and_arrays_pass() -> None:
     for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
         if protocol < 5:  # protocol 5 hands arrays over by another function, which no CIFAR file uses
             back = load_plain(pickle.dumps(value, protocol=protocol))
-            assert list(back.values())[0] == [1, 2.5, None, True]
+            assert next(iter(back.values())) == [1, 2.5, None, True]
             assert np.array_equal(list(back.values())[1], value["b"])  # type: ignore[arg-type]
 
 

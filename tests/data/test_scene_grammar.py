@@ -85,28 +85,23 @@ def test_false_sentences(caption: str) -> None:
     assert not holds(caption, STAGE)
 
 
-@pytest.mark.parametrize(
-    "caption",
-    [
-        "",
-        "a",
-        "ring",
-        "a blue",
-        "a ring above",
-        "a red small ring",
-        "two ring",
-        "a rings",
-        "one rings",
-        "a ring near a square",
-    ]
-    + [
-        "two rings above a square",
-        "a ring above two squares",
-        "five rings",
-        "a ring and a square and a star",
-        "an elephant",
-    ],
-)
+NOT_OF_THE_GRAMMAR = """a
+ring
+a blue
+a ring above
+a red small ring
+two ring
+a rings
+one rings
+a ring near a square
+two rings above a square
+a ring above two squares
+five rings
+a ring and a square and a star
+an elephant"""
+
+
+@pytest.mark.parametrize("caption", ["", *NOT_OF_THE_GRAMMAR.splitlines()])
 def test_other_sentences_are_refused(caption: str) -> None:
     with pytest.raises(SaccadeError, match="Reading the sentence"):
         parse(caption)
@@ -197,10 +192,10 @@ def test_captions_are_true_several_and_varied(drawn: list[Scene]) -> None:
             assert own_check(caption, scene)
     everything = " ".join(caption for scene in drawn for caption in scene.captions)
     wanted = [*SHAPES, *COLOURS, *FILLS[1:], *SIZES, *RELATIONS, "and", "two", "one", "there are", "background"]
-    assert all(word in everything for word in wanted)
+    assert [word for word in wanted if word not in everything] == []
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 199), st.integers(0, 199), st.integers(0, 4))
 def test_captions_of_other_scenes_are_judged_alike_by_both_readings(
     drawn: list[Scene], one: int, other: int, which: int
@@ -210,5 +205,5 @@ def test_captions_of_other_scenes_are_judged_alike_by_both_readings(
 
 
 def test_a_description_tells_scenes_apart(drawn: list[Scene]) -> None:
-    wrong = sum(holds(describe(a), b) for a, b in itertools.permutations(drawn[:60], 2))
-    assert wrong < 60 * 59 * 0.005
+    wrong = sum(holds(describe(a), b) for a, b in itertools.permutations(drawn[:30], 2))
+    assert wrong < 30 * 29 * 0.01

@@ -9,7 +9,7 @@ from saccade.data.scene_draw import COLOURS, SIZES, SPLITS, keys
 from saccade.data.scene_shapes import BACKGROUNDS, FILLS, GRID, REACH, SHAPES, shape_table
 from saccade.errors import SaccadeError
 
-MANY = 300
+MANY = 200
 
 
 @pytest.fixture(scope="module")
@@ -18,12 +18,12 @@ def many() -> list[Scene]:
 
 
 def test_a_scene_does_not_depend_on_its_batch(many: list[Scene]) -> None:
-    for index in (0, 7, 150, MANY - 1):
+    for index in (0, 7, 120, MANY - 1):
         alone = scene(index, size=64)
         assert torch.equal(alone.picture, many[index].picture)
         assert torch.equal(alone.masks, many[index].masks)
         assert (alone.objects, alone.captions) == (many[index].objects, many[index].captions)
-    order = [41, 3, 200]
+    order = [41, 3, 150]
     assert all(torch.equal(a.picture, many[k].picture) for a, k in zip(draw_scenes(order), order, strict=True))
 
 
@@ -97,7 +97,7 @@ def test_the_distances_are_true_to_their_shape(shape: str) -> None:
     step = 2 * REACH / GRID
     slope = np.hypot(*np.gradient(table, step))
     assert abs(float(np.median(slope)) - 1) < 0.02
-    assert slope.max() < 1.3
+    assert slope[1:-1, 1:-1].max() < 1.3
     inside = table < 0
     assert not inside[[0, -1]].any()
     assert not inside[:, [0, -1]].any()
@@ -107,7 +107,7 @@ def test_the_distances_are_true_to_their_shape(shape: str) -> None:
         assert abs(float(inside.mean()) * (2 * REACH) ** 2 / areas[shape] - 1) < 0.02
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 2**63 - 1), st.integers(0, 2**40), st.sampled_from(SPLITS))
 def test_no_two_scenes_share_a_key(seed: int, start: int, split: str) -> None:
     indices = np.arange(start, start + 200)
@@ -122,11 +122,11 @@ def test_seeds_and_splits_give_other_scenes(many: list[Scene]) -> None:
 
 
 def test_everything_occurs_evenly() -> None:
-    images = scenes(4000, size=16)
+    images = scenes(2000, size=16)
     counts = torch.bincount(images.labels)
-    assert counts.min() > 320  # 400 are expected, with a deviation of 19
-    assert counts.max() < 480
-    drawn = draw_scenes(range(400), size=16)
+    assert counts.min() > 145  # 200 are expected, with a deviation of 13
+    assert counts.max() < 255
+    drawn = draw_scenes(range(150), size=16)
     assert {len(one.objects) for one in drawn} == {1, 2, 3, 4}
     assert {one.background for one in drawn} == set(BACKGROUNDS)
     for field, names in (("colour", COLOURS), ("texture", FILLS), ("size", SIZES), ("shape", SHAPES)):
@@ -134,7 +134,7 @@ def test_everything_occurs_evenly() -> None:
 
 
 def test_the_scene_is_the_same_at_every_size() -> None:
-    small, large = (draw_scenes(range(20), size=size) for size in (32, 128))
+    small, large = (draw_scenes(range(12), size=size) for size in (32, 128))
     for a, b in zip(small, large, strict=True):
         assert [thing.centre for thing in a.objects] == [thing.centre for thing in b.objects]
         assert a.captions == b.captions

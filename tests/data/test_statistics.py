@@ -13,7 +13,7 @@ def images_of(pixels: np.ndarray) -> ImageSet:  # type: ignore[type-arg]
     return ImageSet("test", torch.from_numpy(pixels), torch.zeros(len(pixels), dtype=torch.int64), ("one",))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000), st.integers(1, 20), st.integers(1, 9), st.integers(1, 7), st.integers(1, 300))
 def test_agrees_with_numpy_in_double_precision(seed: int, n: int, h: int, w: int, chunk: int) -> None:
     pixels = np.random.default_rng(seed).integers(0, 256, (n, h, w, 3), dtype=np.uint8)

@@ -29,7 +29,7 @@ def test_inferno_is_the_default_and_brighter_is_more() -> None:
     assert (luminance(heat(RAMP)).flatten().diff() > 0).all()
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=25)
 @given(st.floats(0.1, 100), st.floats(-50, 50))
 def test_the_scale_of_a_map_does_not_matter(scale: float, shift: float) -> None:
     map = noise(6, 6)

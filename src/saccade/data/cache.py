@@ -186,9 +186,7 @@ def read(folder: Path) -> Cache | None:
         return None
 
 
-def build(
-    source: Path, fill: Callable[[Writer], Labelling], *, name: str, size: int, fit: Fit = "crop"
-) -> Cache:
+def build(source: Path, fill: Callable[[Writer], Labelling], *, name: str, size: int, fit: Fit = "crop") -> Cache:
     """The cache of `source`: the one that exists, or a new one.
 
     `fill` calls `Writer.add` for each picture and returns the labelling.

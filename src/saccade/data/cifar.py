@@ -35,17 +35,13 @@ def fill(source: Path, writer: Writer, *, classes: int, progress: Progress | Non
     """
     batches: dict[str, bytes] = {}
     wanted = _TRAIN[classes] | _TEST[classes] | set(_NAMES[classes])
-    for name, content in members(
-        source, wanted=lambda name: PurePosixPath(name).name in wanted, progress=progress
-    ):
+    for name, content in members(source, wanted=lambda name: PurePosixPath(name).name in wanted, progress=progress):
         batches[PurePosixPath(name).name] = content
     class_names = _class_names(source, batches, classes)
     for part, files in (("train", _TRAIN[classes]), ("test", _TEST[classes])):
         found = sorted(files & batches.keys())
         if len(found) != (5 if part == "train" and classes == 10 else 1):
-            raise SaccadeError(
-                f"Reading CIFAR-{classes} from {source}: files of its {part} part are missing."
-            )
+            raise SaccadeError(f"Reading CIFAR-{classes} from {source}: files of its {part} part are missing.")
         for name in found:
             labels, pictures = _intact(source, name, partial(_batch, batches[name], classes, name=name))
             writer.add_pixels(part, [class_names[label] for label in labels], _resize(pictures, writer))
@@ -61,9 +57,7 @@ def _class_names(source: Path, batches: dict[str, bytes], classes: int) -> list[
         listed = _intact(source, pickled, lambda: load_plain(batches[pickled])[key])
         found = [name.decode("ascii", errors="replace") for name in listed]
     else:
-        raise SaccadeError(
-            f"Reading CIFAR-{classes} from {source}: the class names ({pickled} or {text}) are missing."
-        )
+        raise SaccadeError(f"Reading CIFAR-{classes} from {source}: the class names ({pickled} or {text}) are missing.")
     if len(found) != classes:
         raise SaccadeError(f"Reading CIFAR-{classes} from {source}: it names {len(found)} classes.")
     return found

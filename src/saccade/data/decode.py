@@ -35,9 +35,7 @@ def is_picture(name: str) -> bool:
 def check_fit(fit: str, size: int) -> None:
     """Raise `SaccadeError` for an unknown way to fit or a size that no cache could have."""
     if fit not in get_args(Fit):
-        raise SaccadeError(
-            f"Fitting pictures: fit={fit!r} was given; it is one of {', '.join(get_args(Fit))}."
-        )
+        raise SaccadeError(f"Fitting pictures: fit={fit!r} was given; it is one of {', '.join(get_args(Fit))}.")
     if not 1 <= size <= 4096:
         raise SaccadeError(f"Fitting pictures: size={size} was given; it is between 1 and 4096 pixels.")
 

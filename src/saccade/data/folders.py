@@ -32,9 +32,7 @@ def fill(source: Path, writer: Writer, *, progress: Progress | None = None) -> L
     """
     found = names(source, wanted=is_picture)
     if not found:
-        raise SaccadeError(
-            f"Reading {source}: there are no pictures in it (jpg, png, webp, avif, bmp, gif, tiff)."
-        )
+        raise SaccadeError(f"Reading {source}: there are no pictures in it (jpg, png, webp, avif, bmp, gif, tiff).")
     place, classes = layout(source, found)
     fill_from(source, lambda name: place(name) if is_picture(name) else None, writer, progress=progress)
     return Labelling(classes, {name: number for number, name in enumerate(classes)})

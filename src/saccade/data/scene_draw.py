@@ -221,9 +221,9 @@ def _warp(dice: _Dice, ground: Ints) -> Array:
     angle = dice.between(0.0, 2 * np.pi)
     cos, sin = np.cos(angle) * periods, np.sin(angle) * periods
     shift = dice.roll(2) * 8
-    return np.stack(
-        [np.stack([cos, -sin, shift[:, 0]], 1), np.stack([sin, cos, shift[:, 1]], 1)], axis=1
-    ).astype(np.float32)
+    return np.stack([np.stack([cos, -sin, shift[:, 0]], 1), np.stack([sin, cos, shift[:, 1]], 1)], axis=1).astype(
+        np.float32
+    )
 
 
 def draw(scenes: Plan, *, size: int) -> tuple[NDArray[np.uint8], Array]:

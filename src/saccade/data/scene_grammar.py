@@ -102,15 +102,11 @@ def parse(caption: str) -> Claim:
         SaccadeError: it is no sentence of the grammar.
     """
     words = (
-        " ".join(re.findall(r"[a-z]+", caption.lower()))
-        .replace("to the left", "left")
-        .replace("to the right", "right")
+        " ".join(re.findall(r"[a-z]+", caption.lower())).replace("to the left", "left").replace("to the right", "right")
     )
     match = _SENTENCE.fullmatch(words)
     if match is None:
-        raise SaccadeError(
-            f"Reading the sentence {caption!r}: it is not of the scenes' grammar (see scene_grammar)."
-        )
+        raise SaccadeError(f"Reading the sentence {caption!r}: it is not of the scenes' grammar (see scene_grammar).")
     article, *first, relation, size, texture, colour, noun, background = match.groups()
     count = COUNTS.index(article) + 1 if article in COUNTS else None
     agrees = (first[3] in _SINGULARS) == (count is not None and count > 1)
@@ -186,10 +182,10 @@ def _say(objects: Sequence[SceneObject], background: str, dice: random.Random) -
     subject, *others = dice.sample(objects, min(2, len(objects)))
     form = dice.random()
     if others and form < 0.6:
-        relation = related(subject, others[0]) or "and"
+        relation = (related(subject, others[0]) if form < 0.5 else None) or "and"
         sentence = f"{_loosely(subject, dice)} {relation} {_loosely(others[0], dice)}"
-    elif form < 0.75:
-        thing = _loosely(subject, dice, likely=0.3)
+    elif form < 0.8:
+        thing = Thing() if dice.random() < 0.25 else _loosely(subject, dice, likely=0.25)
         number = sum(thing.fits(other) for other in objects)
         sentence = f"{COUNTS[number - 1]} {thing.words(plural=number > 1)}"
         if dice.random() < 0.3:

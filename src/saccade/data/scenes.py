@@ -60,9 +60,7 @@ def scene(index: int, *, size: int = 64, seed: int = 0, split: str = "train") ->
     return draw_scenes([index], size=size, seed=seed, split=split)[0]
 
 
-def draw_scenes(
-    indices: Sequence[int], *, size: int = 64, seed: int = 0, split: str = "train"
-) -> list[Scene]:
+def draw_scenes(indices: Sequence[int], *, size: int = 64, seed: int = 0, split: str = "train") -> list[Scene]:
     """Several scenes of a stream at once, which is much faster than one by one; see `scene`."""
     _check(indices, size, split)
     drawn: list[Scene] = []

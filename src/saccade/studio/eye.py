@@ -8,13 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from saccade.engine.guards import evaluating
 from saccade.explain import saliency
-from saccade.networks import Network
+from saccade.networks import Network, Prediction, predict, prepare
 from saccade.pictures import centre_crop, heat, resize, sample, sheet
 from saccade.studio.page import bars, image, made_by, paragraphs, per_cent, section
 
-SIDE = 64  # of the pictures for the networks, where a network does not say which it was trained on
 SHOWN = 384  # side of the photographs on the page
 CLIP = 0.005  # share of the pixels that may saturate in a map
 
@@ -30,12 +28,12 @@ class Photograph:
 
 
 PHOTOGRAPHS = (
-    Photograph("chelsea", "Chelsea", "The face of a tabby cat, close up", ("tabby", "Egyptian cat", "tiger cat")),
-    Photograph("coffee", "Coffee", "A cup of espresso on a red saucer, seen from above", ("espresso", "coffee mug")),
-    Photograph("rocket", "Rocket", "A rocket on its launch pad at dusk, among lattice towers", ("projectile", "missile")),
+    Photograph("chelsea", "Chelsea", "The face of a tabby cat, close up", ("tabby", "Egyptian cat")),
+    Photograph("coffee", "Coffee", "A cup of espresso on a red saucer", ("espresso",)),
+    Photograph("rocket", "Rocket", "A rocket on its launch pad at dusk", ("projectile", "missile")),
     Photograph("astronaut", "Astronaut", "An astronaut in an orange suit before a flag and a model shuttle"),
     Photograph("motorcycle", "Motorcycle", "A red motorcycle parked in a garage", ("moped",)),
-    Photograph("camera", "Cameraman", "A man in a dark coat bends to a camera on a tripod, in black and white", ("tripod",)),
+    Photograph("camera", "Cameraman", "A man in a dark coat bends to a camera on a tripod", ("tripod",)),
 )
 
 
@@ -43,19 +41,14 @@ PHOTOGRAPHS = (
 class Look:
     """What one network makes of the photographs.
 
-    pictures: (N, 3, S, S), as the network got them. shares: (N, C), its probabilities. maps: (N, S, S), the saliency of
-    its own first answer.
+    pictures: (N, 3, S, S), as the network gets them. answers: its most probable classes of each. maps: (N, S, S), the
+    saliency of each first answer.
     """
 
     network: Network
     pictures: Float[Tensor, "n 3 s s"]
-    shares: Float[Tensor, "n classes"]
+    answers: list[list[Prediction]]
     maps: Float[Tensor, "n s s"]
-
-    def answers(self, i: int, count: int = 3) -> list[tuple[str, float]]:
-        """The most probable classes of photograph `i`."""
-        best = self.shares[i].topk(min(count, self.shares.shape[1]))
-        return [(self.network.class_name(int(k)), float(p)) for p, k in zip(*best, strict=True)]
 
     def words(self, photograph: Photograph) -> list[str]:
         """The names among the network's classes that would be right for a photograph."""
@@ -65,23 +58,23 @@ class Look:
 
 def look(network: Network) -> Look:
     """Show the photographs to a network."""
-    pictures = torch.stack([_square(photograph, network.input_size or SIDE) for photograph in PHOTOGRAPHS])
-    with evaluating(network):
-        shares = network(pictures).softmax(1)
-    return Look(network, pictures, shares, saliency(network, pictures, shares.argmax(1)))
+    samples = [sample(photograph.sample) for photograph in PHOTOGRAPHS]
+    pictures = torch.cat([prepare(network, picture) for picture in samples])
+    answers = predict(network, samples, top=3)
+    return Look(network, pictures, answers, saliency(network, pictures, [best[0].index for best in answers]))
 
 
 def see_section(looks: Sequence[Look]) -> str:
-    """"What it sees": photographs with the most probable classes."""
+    """The part "What it sees": photographs with the most probable classes."""
     side = looks[0].pictures.shape[-1]
     cards = []
     for i, photograph in enumerate(PHOTOGRAPHS):
         words = looks[0].words(photograph)
         small = image(looks[0].pictures[i], alt="", kind="inset pixels", quality=100)  # decorative: the same picture
-        answers = "".join(
-            f'<p class="who {tone}">{escape(each.network.name)}</p>' + bars(each.answers(i), kind=tone, right=words)
-            for each, tone in zip(looks, ("one", "two"), strict=False)
-        )
+        answers = ""
+        for each, tone in _toned(looks):
+            shares = [(best.name, best.probability) for best in each.answers[i]]
+            answers += f'<p class="who {tone}">{escape(each.network.name)}</p>' + bars(shares, kind=tone, right=words)
         remark = f"A word that fits: {words[0]}" if words else "It knows no word for this"
         cards.append(
             f'<figure><div class="photo">{image(_square(photograph, SHOWN), alt=photograph.alt)}{small}</div>'
@@ -93,19 +86,20 @@ def see_section(looks: Sequence[Look]) -> str:
         "What it sees",
         paragraphs(_introduce(looks), _explain_answers(looks, side))
         + f'<div class="cards">{"".join(cards)}</div>'
-        + made_by(f'saccade.load("{looks[0].network.name}")(pictures).softmax(1)'),
+        + made_by(f'predict(saccade.load("{looks[0].network.name}"), photographs, top=3)'),
     )
 
 
 def why_section(looks: Sequence[Look]) -> str:
-    """"Why it decides so": the saliency of each first answer, the networks side by side."""
+    """The part "Why it decides so": the saliency of each first answer, the networks side by side."""
     triples = []
     for i, photograph in enumerate(PHOTOGRAPHS):
-        cells = [(image(_square(photograph, SHOWN), alt=photograph.alt, quality=80), escape(photograph.title))]
-        for each, tone in zip(looks, ("one", "two"), strict=False):
-            name, share = each.answers(i, 1)[0]
-            alt = f"Where the score of “{name}” is sensitive: {photograph.title}, {each.network.name}"
-            caption = f'<b class="{tone}">{escape(each.network.name)}</b>{escape(name)}, {per_cent(share)}'
+        cells = [(image(_shown(looks[0], i), alt=photograph.alt, quality=80), escape(photograph.title))]
+        for each, tone in _toned(looks):
+            best = each.answers[i][0]
+            alt = f"Saliency of “{best.name}” in {photograph.title}, for {each.network.name}"
+            said = f"{escape(best.name)}, {per_cent(best.probability)}"
+            caption = f'<b class="{tone}">{escape(each.network.name)}</b>{said}'
             cells.append((image(_map(each.maps[i]), alt=alt, density=2, quality=85), caption))
         triples.append(
             '<div class="triple">'
@@ -113,28 +107,28 @@ def why_section(looks: Sequence[Look]) -> str:
             + "</div>"
         )
     twin = ""
-    if len(looks) > 1:
+    if len(looks) > 1 and _adversarial(looks[1].network):
         one, two = (f'<b class="{tone}">{escape(each.network.name)}</b>' for each, tone in _toned(looks))
         twin = (
-            f"Compare the two maps of each picture. {one} is moved by fine grain all over the picture, which people do "
-            f"not notice; that is why changes that nobody sees can fool such a network. {two} was trained on pictures "
-            "changed in just that way, and had to learn to rely on what is plain to see: its maps follow outlines "
-            "and shapes."
-        ) if _adversarial(looks[1].network) else f"The maps of {one} and {two} stand side by side."
+            f"Compare the maps of each picture. A network trained in the usual way, like {one}, also leans on faint "
+            "patterns that people do not notice, which is why changes that nobody sees can fool it. "
+            f"{two} was trained on pictures changed in just that way and had to learn to do without such patterns: its "
+            "maps keep more to the outlines of things."
+        )
     return section(
         2,
         "Why it decides so",
         paragraphs(
-            "A network is a function that has a slope in every direction, so one can ask: if this pixel were a little "
-            "brighter or darker, how much would the score of the answer change? One pass backwards through the network "
-            "answers that for all pixels at once. Bright pixels are those on which the answer hangs, black ones could "
-            "change without effect. This is called a saliency map.",
+            "If one pixel were a little brighter or darker, how much would the score of the answer change? One pass "
+            "backwards through the network answers that for all pixels at once. Where the map is bright, the answer "
+            "hangs on the pixel; where it is black, the pixel could change a little without effect. This is called a "
+            "saliency map.",
             twin,
-            "A map like this says where the network is sensitive, and no more: whether a pixel speaks for or against "
-            "the answer is left out, and a sensible map is no proof of sensible reasons.",
+            "Read it with care. It says where the network is sensitive, not whether a pixel speaks for or against the "
+            "answer, and a plausible map is no proof of good reasons.",
         )
         + f'<div class="triples">{"".join(triples)}</div>'
-        + made_by("saccade.explain.saliency(network, pictures, target)"),
+        + made_by("saliency(network, pictures, answers)"),
     )
 
 
@@ -142,19 +136,20 @@ def strip(look: Look) -> str:
     """The photographs in a row, each half as people see it and half as a network feels it."""
     tiles = []
     for i, photograph in enumerate(PHOTOGRAPHS):
-        picture, map = _square(photograph, SHOWN), _map(look.maps[i], SHOWN)
+        picture, map = resize(_shown(look, i), SHOWN), _map(look.maps[i])
         rows, columns = torch.arange(SHOWN)[:, None], torch.arange(SHOWN)[None]
         tile = torch.where(rows + columns < SHOWN, picture, map)  # along the falling diagonal of the square
-        tiles.append(image(tile, alt=f"{photograph.alt}; its lower right half is a saliency map", density=2, quality=82))
+        alt = f"{photograph.alt}; the lower right half is its saliency map"
+        tiles.append(image(tile, alt=alt, density=2, quality=82))
     return f'<div class="strip">{"".join(tiles)}</div>'
 
 
 def figures(looks: Sequence[Look]) -> dict[str, Tensor]:
     """The same as sheets, for files: name of the file to picture (3, H, W)."""
-    photographs = [_square(photograph, SHOWN) for photograph in PHOTOGRAPHS]
-    answers = ["\n".join(f"{name} {per_cent(share)}" for name, share in looks[0].answers(i)) for i in range(6)]
-    maps: list[list[Tensor | None]] = [[_map(each.maps[i], SHOWN) for i in range(6)] for each in looks]
-    said = [[f"{each.answers(i, 1)[0][0]}" for i in range(6)] for each in looks]
+    photographs = [_shown(looks[0], i) for i in range(len(PHOTOGRAPHS))]
+    answers = ["\n".join(f"{p.name} {per_cent(p.probability)}" for p in best) for best in looks[0].answers]
+    maps = [[_map(map) for map in each.maps] for each in looks]
+    said = [[best[0].name for best in each.answers] for each in looks]
     return {
         "predictions": sheet([photographs[:3], photographs[3:]], captions=[answers[:3], answers[3:]], cell=200),
         "saliency": sheet(
@@ -167,14 +162,17 @@ def figures(looks: Sequence[Look]) -> dict[str, Tensor]:
 
 def _introduce(looks: Sequence[Look]) -> str:
     """Who answers: the networks with what is known of them."""
-    sentences = []
+    sentences: list[str] = []
     for each, tone in _toned(looks):
         network = each.network
         millions = sum(p.numel() for p in network.parameters()) / 1e6
         trained = network.meta.get("recipe", {}).get("data", "")
         said = f'<b class="{tone}">{escape(network.name)}</b> '
         if sentences and _adversarial(network):
-            said += "is its twin: the same network, trained on pictures that were changed a little, on purpose, to mislead it."
+            said += (
+                "is its robust twin: the same network, trained on pictures that were changed a little, on purpose, to "
+                "mislead it."
+            )
         else:
             said += f"is a small convolutional network ({millions:.1f} million numbers to learn)"
             said += f", trained by this project on {_known(trained)}." if trained else "."
@@ -183,18 +181,21 @@ def _introduce(looks: Sequence[Look]) -> str:
 
 
 def _explain_answers(looks: Sequence[Look], side: int) -> str:
-    classes = looks[0].shares.shape[1]
+    classes = len(looks[0].network.classes or ())
     fitting = [i for i, photograph in enumerate(PHOTOGRAPHS) if looks[0].words(photograph)]
     counts = []
     for each, tone in _toned(looks):
-        right = sum(each.answers(i, 1)[0][0] in looks[0].words(PHOTOGRAPHS[i]) for i in fitting)
+        right = sum(each.answers[i][0].name in each.words(PHOTOGRAPHS[i]) for i in fitting)
         counts.append(f'<b class="{tone}">{escape(each.network.name)}</b> gets {right} of {len(fitting)} right')
+    two = len(looks) > 1
+    knows, gets = ("Both know", "They get") if two else ("It knows", "It gets")
+    shares = "share their belief" if two else "shares its belief"
     return (
-        f"It knows {classes} words and shares its belief out among them; the bars show the three it believes most. It "
-        f"gets each photograph as small as the square in its corner, {side} × {side} pixels. "
-        f"For {len(fitting)} of these {len(PHOTOGRAPHS)} photographs one of the words fits, and "
-        f"{' and '.join(counts)} at first guess. For the others no word fits. It cannot say so, and chooses the nearest "
-        "thing it knows."
+        f"{knows} {classes} words and, shown a picture, {shares} out among them; the bars are the three words "
+        f"believed most. {gets} each photograph as small as the square in its corner, {side} × {side} pixels. For "
+        f"{len(fitting)} of the {len(PHOTOGRAPHS)} photographs there is a word that fits: {' and '.join(counts)} at "
+        "first guess. For the others there is none; a network like this cannot say so, and names the nearest thing "
+        "it knows."
     )
 
 
@@ -203,10 +204,15 @@ def _square(photograph: Photograph, side: int) -> Float[Tensor, "3 side side"]:
     return centre_crop(resize(sample(photograph.sample), side), side)
 
 
-def _map(map: Float[Tensor, "h w"], side: int = 0) -> Float[Tensor, "3 a b"]:
+def _shown(look: Look, i: int) -> Float[Tensor, "3 s s"]:
+    """What the network gets of photograph `i`, sharper where it gets little."""
+    large = look.pictures.shape[-1] >= 128  # from there on `prepare` leaves a margin
+    return look.pictures[i] if large else _square(PHOTOGRAPHS[i], SHOWN)
+
+
+def _map(map: Float[Tensor, "h w"]) -> Float[Tensor, "3 a b"]:
     """A saliency map in colour, enlarged smoothly."""
-    painted = heat(map, clip=CLIP)
-    return resize(painted, side or 4 * SIDE).clamp(0, 1)
+    return resize(heat(map, clip=CLIP), SHOWN)
 
 
 def _toned(looks: Sequence[Look]) -> list[tuple[Look, str]]:

@@ -14,13 +14,13 @@ from saccade.data import ImageSet, scenes
 from saccade.engine.guards import evaluating
 from saccade.engine.precision import Precision
 from saccade.pictures import Curve, curves, sheet
-from saccade.studio.page import image, made_by, paragraphs, section
+from saccade.studio.page import image, made_by, paragraphs, per_cent, section
 from saccade.train.fit import Callback, Fitted, fit
 from saccade.train.recipe import Recipe
 from saccade.train.train import make_network
 
 RECIPE = Recipe(
-    "tour", "resnet32", "scenes", size=32, count=4096, epochs=6, batch_size=64, lr=0.1, flip="none", precision="fp32"
+    "tour", "resnet32", "scenes", size=32, count=4096, epochs=6, batch_size=64, lr=0.05, flip="none", precision="fp32"
 )
 """Of the residual network; the plain one differs in `network` only."""
 
@@ -51,7 +51,7 @@ class Pair:
 
 def train_pair(recipe: Recipe = RECIPE, *, val: int = VAL, callback: Callback | None = None,
                say: Callable[[str], None] = lambda sentence: None) -> Pair:
-    """Train plain32 and resnet32 on the same generated scenes in the same order; the same seed gives the same result."""
+    """Train plain32 and resnet32 on the same generated scenes in the same order; a seed gives one result."""
     train = scenes(recipe.count, size=recipe.size, seed=recipe.seed)
     held_out = scenes(val, size=recipe.size, seed=recipe.seed, split="val")
     fitted = {}
@@ -71,13 +71,14 @@ def within(recipe: Recipe, seconds: float) -> Recipe:
     """The recipe with as many scenes as both networks can be trained on in about `seconds` on this machine."""
     few = replace(recipe, count=4 * recipe.batch_size, epochs=1)
     train = scenes(few.count, size=few.size, seed=few.seed)
-    spent = [_train(replace(few, network="resnet32"), train, None, None).seconds for _ in range(2)][1]  # the first warms up
+    _train(few, train, None, None)  # warms up
+    spent = _train(few, train, None, None).seconds
     affordable = seconds / 2 / recipe.epochs / spent * few.count
     return replace(recipe, count=max(1, round(affordable / recipe.batch_size)) * recipe.batch_size)
 
 
 def residual_section(pair: Pair) -> str:
-    """"What a residual connection is worth": the blocks, the curves, and scenes with answers."""
+    """The part "What a residual connection is worth": the blocks, the curves, and scenes with answers."""
     recipe = pair.recipe
     accuracy, loss = _plots(pair)
     alts = (_spell("Share of new scenes named rightly", pair, pair.accuracies),
@@ -93,25 +94,25 @@ def residual_section(pair: Pair) -> str:
         "What a residual connection is worth",
         paragraphs(
             "Deep networks used to be hard to train: past some depth, more layers made them worse. In 2015 Kaiming He "
-            "and colleagues mended it with one addition. Each block of layers adds its result to what came in, and does "
-            "not replace it. So a block that has nothing to say yet passes its input on, and the "
-            "training signal finds its way back to the first layer.",
+            "and colleagues mended it with one addition. In a plain network each block of layers replaces what came in "
+            "by its own result; in a residual network it adds its result to what came in. A block that has learned "
+            "nothing yet then passes its input on, and the training signal finds its way back to the first layers.",
         )
         + f'<div class="blocks"><figure>{_diagram(False)}<figcaption>A plain block: y = F(x)</figcaption></figure>'
         f"<figure>{_diagram(True)}<figcaption>A residual block: y = x + F(x)</figcaption></figure></div>"
         + paragraphs(
-            f"Here are both, 32 layers deep, with {_parameters(pair)} numbers to learn. They were trained while you waited, "
-            f"on the same {recipe.count:,} generated scenes in the same order, {recipe.epochs} times each. The task: "
-            f"name the shape of the largest object, which is a {escape(shapes)}. By chance one gets "
-            f"{1 / len(pair.classes):.0%} right.".replace("%", " %"),
+            f"Here are both, 32 layers deep, with {_parameters(pair)} numbers to learn. They were trained while you "
+            f"waited, on the same {recipe.count:,} generated scenes in the same order, {recipe.epochs} times over. The "
+            f"task is to name the shape of the largest object: {escape(shapes)}. Guessing gets "
+            f"{per_cent(1 / len(pair.classes))} of them right.",
             _verdict(pair),
         )
         + f'<div class="plots">{plots}</div>'
         + '<p class="note">Left: scenes of the validation set that are named rightly, after each pass through the '
         "training scenes. Right: the loss on the scenes being trained on.</p>"
         + f"<h3>The first {len(pair.labels)} scenes of the validation set, as the residual network names them</h3>"
-        f'<p class="note">{right} of {len(pair.labels)} are right. They were not chosen, and neither network was trained '
-        "on any of them.</p>"
+        f'<p class="note">{right} of {len(pair.labels)} are right. They are the first of the set, good or bad, and '
+        "neither network was trained on any of them.</p>"
         f'<ul class="scenes">{"".join(_scene(pair, i) for i in range(len(pair.labels)))}</ul>'
         + made_by("fit(make_network(recipe, scenes), scenes, recipe, val=new_scenes)", "with the recipe given below"),
     )
@@ -144,7 +145,9 @@ def _plots(pair: Pair) -> tuple[Tensor, Tensor]:
     accuracy = {NAMES[n]: Curve(pair.accuracies(n), colour=i) for i, n in enumerate(pair.fitted)}
     accuracy["chance"] = Curve([1 / len(pair.classes)] * epochs, colour=6, style="dashed")
     loss = {
-        NAMES[name]: Curve(_losses(pair, name), x=[row["step"] * epochs / row["steps"] for row in fitted.history], colour=i)
+        NAMES[name]: Curve(
+            _losses(pair, name), x=[row["step"] * epochs / row["steps"] for row in fitted.history], colour=i
+        )
         for i, (name, fitted) in enumerate(pair.fitted.items())
     }
     size: dict[str, Any] = {"width": 480, "height": 300, "x_label": "passes through the scenes"}
@@ -168,19 +171,19 @@ def _verdict(pair: Pair) -> str:
     """What came out, from the figures of this run."""
     plain, residual = (pair.accuracies(name)[-1] for name in ("plain32", "resnet32"))
     seconds = [pair.fitted[name].seconds for name in ("plain32", "resnet32")]
-    took = f"after {seconds[0]:.0f} and {seconds[1]:.0f} seconds of training"
-    result = f'The plain network names <b class="one">{plain:.0%}</b> of new scenes rightly, the residual network '
-    result = (result + f'<b class="two">{residual:.0%}</b>, {took}. ').replace("%", " %")
+    result = (
+        f'After {seconds[0]:.0f} and {seconds[1]:.0f} seconds of training, the plain network names '
+        f'<b class="one">{per_cent(plain)}</b> of new scenes rightly, the residual network '
+        f'<b class="two">{per_cent(residual)}</b>. '
+    )
     if residual - plain > 0.05:
-        result += (
-            "They differ in the additions only. This is one run of each from one seed, and a short one: a plain network "
-            "gets further in more time. What you see is how much longer it takes to get going."
+        return result + (
+            "They differ in the additions only. This is one short run of each, from one seed. With more time the plain "
+            "network gets further, too; what you see is how much longer it takes to get going."
         )
-    elif plain - residual > 0.05:
-        result += "This time the plain network is ahead. One short run from one seed can come out so; try another seed."
-    else:
-        result += "In so short a run they came out about equal; train longer, or from another seed, to see them part."
-    return result
+    if plain - residual > 0.05:
+        return result + "This time the plain one is ahead. One short run can come out so; try another seed."
+    return result + "In so short a run they came out about equal; train longer to see them part."
 
 
 def _parameters(pair: Pair) -> str:
@@ -198,11 +201,13 @@ def _scene(pair: Pair, i: int) -> str:
 
 def _diagram(residual: bool) -> str:
     """A block as a drawing: two layers in a row, and perhaps the line that goes round them."""
-    arc = ('<path d="M30 62V22H200V48" fill="none" stroke="var(--two)" stroke-width="2.5"/>'
-           '<path d="M195.500 46h9l-4.500 6z" fill="var(--two)"/>')
-    node = '<circle cx="200" cy="62" r="10" fill="none" stroke="currentColor"/><path d="M195 62h10M200 57v10" stroke="currentColor"/>'
-    after = "M210 62h34" if residual else "M178 62h66"
-    line = f'<path d="M4 62h38M104 62h12{"M178 62h12" if residual else ""}{after}" stroke="currentColor" fill="none"/>'
+    around = (
+        '<path d="M30 62V22H200V48" fill="none" stroke="var(--two)" stroke-width="2.5"/>'
+        '<path d="M195.5 46h9l-4.5 6z" fill="var(--two)"/><circle cx="200" cy="62" r="10" fill="none" '
+        'stroke="currentColor"/><path d="M195 62h10M200 57v10M178 62h12M210 62h34" stroke="currentColor"/>'
+    )
+    straight = '<path d="M178 62h66" stroke="currentColor"/>'
+    line = '<path d="M4 62h38M104 62h12" stroke="currentColor"/>' + (around if residual else straight)
     boxes = "".join(
         f'<rect x="{x}" y="45" width="62" height="34" rx="4" fill="none" stroke="currentColor"/>'
         f'<text x="{x + 31}" y="66" text-anchor="middle">layer</text>'
@@ -210,7 +215,7 @@ def _diagram(residual: bool) -> str:
     )
     title = "Two layers in a row" + (", and a line around them that adds the input to their result" if residual else "")
     return (
-        f'<svg viewBox="0 0 260 92" role="img" aria-label="{title}">{line}{boxes}{(arc + node) if residual else ""}'
-        '<path d="M242 57.500l8 4.500-8 4.500z"/><text x="6" y="56" font-style="italic">x</text>'
+        f'<svg viewBox="0 0 260 92" role="img" aria-label="{title}">{line}{boxes}'
+        '<path d="M242 57.5l8 4.5-8 4.5z"/><text x="6" y="56" font-style="italic">x</text>'
         '<text x="246" y="52" font-style="italic">y</text></svg>'
     )

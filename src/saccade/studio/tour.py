@@ -65,7 +65,7 @@ def tour(
     times = {"photographs": looked, "training": trained, "all": time.monotonic() - start}
     html = page(
         "Saccade: a tour",
-        _head(looks[-1]) + f"<main>{parts}</main>" + _colophon(loaded, missing, pair, times),
+        _head(looks[-1], times["all"]) + f"<main>{parts}</main>" + _colophon(loaded, missing, pair, times),
         description="What trained networks see in photographs, why, and what residual connections are worth.",
     )
     for name, picture in figures.items():
@@ -101,15 +101,14 @@ def _check_writable(folder: Path) -> None:
         raise explain_os_error(error, folder / "index.html") from error
 
 
-def _head(look: eye.Look) -> str:
+def _head(look: eye.Look, seconds: float) -> str:
     return (
         '<header><p class="name">Saccade</p><h1>Looking at how a network looks</h1>'
         '<p class="lead">A <i>saccade</i> is the jump of the eye from one point of attention to the next. This library '
         "is for looking into networks that look at pictures. Here are six photographs, two questions about them, and "
-        "one experiment. All of it was computed on this machine, minutes ago at most, by "
-        "<code>saccade tour</code>.</p>"
+        f"one experiment. This machine computed all of it in {seconds:.0f} seconds, by <code>saccade tour</code>.</p>"
         f"{eye.strip(look)}"
-        "<p>Upper left, the photograph. Lower right, how strongly each pixel moves the network's answer.</p>"
+        "<p>Upper left, the photograph. Lower right, how strongly each pixel moves the network’s answer.</p>"
         '<nav aria-label="Parts of this page"><a href="#part1">1 What it sees</a><a href="#part2">2 Why it decides '
         'so</a><a href="#part3">3 What a residual connection is worth</a></nav></header>'
     )
@@ -132,13 +131,14 @@ def _colophon(networks: Sequence[Network], missing: Sequence[str], pair: residua
                    f"seed={pair.recipe.seed})</code>, and with <code>split=\"val\"</code>"),
         ("Figures", "beside this page: " + ", ".join(f"{name}.png" for name in
                                                     ("predictions", "saliency", "accuracy", "loss", "scenes"))),
-        ("Read on", "saliency: Simonyan, Vedaldi and Zisserman 2014, arXiv:1312.6034; residual networks: He, Zhang, Ren "
-                    "and Sun 2015, arXiv:1512.03385, and 2016, arXiv:1603.05027"),
+        ("Read on", "saliency: Simonyan, Vedaldi and Zisserman 2014, arXiv:1312.6034; residual networks: He, Zhang, "
+                    "Ren and Sun 2015, arXiv:1512.03385, and 2016, arXiv:1603.05027"),
     ]
     recipe = escape(json.dumps(pair.recipe.as_dict(), indent=1))
+    summary = 'The recipe of the residual network; the plain one differs in <code>"network": "plain32"</code>'
     return (
-        f"<footer><h2>How this page was made</h2>{facts(rows)}<details><summary>The recipe of the residual network; the "
-        f'plain one differs in <code>"network": "plain32"</code></summary><pre>{recipe}</pre></details></footer>'
+        f"<footer><h2>How this page was made</h2>{facts(rows)}"
+        f"<details><summary>{summary}</summary><pre>{recipe}</pre></details></footer>"
     )
 
 

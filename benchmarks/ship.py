@@ -1,0 +1,116 @@
+"""Put the network of a finished run into the package: weights in half precision, model card, log.
+
+    python benchmarks/ship.py runs/tinynet [--name tinynet] [--about "One sentence on what it is for."]
+
+The figures in the card are measured here, on the file that ships (its weights are rounded to 16 bits).
+"""
+
+import argparse
+import json
+import shutil
+from datetime import date
+from pathlib import Path
+
+import saccade
+from saccade.data import load as load_data
+from saccade.engine.distributed import World
+from saccade.engine.files import write_text
+from saccade.engine.precision import choose_device
+from saccade.networks.zoo import SHIPPED
+from saccade.train import Recipe, evaluate, evaluate_under_attack
+from saccade.train.recipes import RECIPES
+
+LICENCE = {
+    "tiny-imagenet": "weights MIT; trained on Tiny ImageNet, whose pictures are for research and teaching",
+    "cifar10-jpeg": "weights MIT; trained on a JPEG re-compression of CIFAR-10",
+}
+ATTACKS = (("linf", 1 / 255), ("linf", 2 / 255), ("linf", 3 / 255))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--name")
+    parser.add_argument("--about", default="A classifier of small pictures.")
+    arguments = parser.parse_args()
+    told = json.loads((arguments.run / "recipe.json").read_text("utf-8"))
+    measured = json.loads((arguments.run / "metrics.json").read_text("utf-8"))
+    recipe = Recipe.from_dict(told["recipe"])
+    name = arguments.name or recipe.name
+    target = SHIPPED / f"{name}.safetensors"
+
+    network = saccade.load(arguments.run / "final.safetensors")
+    network.name = name
+    network.meta = {"recipe": recipe.as_dict(), "licence": LICENCE.get(recipe.data, "MIT")}
+    network.save(target, half=True)
+    network = saccade.load(target)
+    device = choose_device()
+    test = load_data(recipe.data, split="test", size=recipe.size or None)
+    size = recipe.sizes[-1] if recipe.sizes else recipe.size or None
+    world = World(0, 1, device)
+    network.to(device)
+    plain = evaluate(network, test, size=size, world=world)
+    extra = {}
+    if recipe.tta != "none":
+        extra[f"tta_{recipe.tta}"] = evaluate(network, test, size=size, tta=recipe.tta, world=world)["accuracy"]
+    attacked = {
+        f"{norm}, {eps * 255:.0f}/255": evaluate_under_attack(
+            network, test.subset(range(1000)), norm=norm, eps=eps, size=size, device=device
+        )
+        for norm, eps in ATTACKS
+    }
+    accuracy = f"{plain['accuracy']:.1%} top-1" + (f", {plain['top5']:.1%} top-5" if "top5" in plain else "")
+    metrics = {"test": plain, "attacked": attacked, **extra}
+    network.cpu().save(
+        target,
+        half=True,
+        meta={
+            "accuracy": f"{accuracy} on the test pictures of {recipe.data}",
+            "source": "trained by this project",
+            "metrics": metrics,
+        },
+    )
+    shutil.copy(arguments.run / "metrics.jsonl", SHIPPED / f"{name}.metrics.jsonl")
+    changed = {k: v for k, v in recipe.as_dict().items() if k in told["recipe"]}
+    command = f"saccade train {recipe.name}" + (
+        "" if RECIPES.get(recipe.name) == recipe else " (with the recipe below)"
+    )
+    lines = [
+        f"# {name}",
+        "",
+        arguments.about,
+        "",
+        "| | |",
+        "|---|---|",
+        f"| architecture | {network.architecture[0] if network.architecture else '?'}, "
+        f"{sum(p.numel() for p in network.parameters()):,} parameters |",
+        f"| trained on | {recipe.data}, {recipe.epochs} epochs, seed {recipe.seed} |",
+        f"| test pictures | {len(test):,}, looked at once, after training; n = 1 run |",
+        f"| accuracy | {accuracy} |",
+        *(f"| accuracy, test-time augmentation {key[4:]} | {value:.1%} |" for key, value in extra.items()),
+        *(
+            f"| accuracy under a 10-step attack, {key}, first 1,000 pictures | {value:.1%} |"
+            for key, value in attacked.items()
+        ),
+        f"| training time | {minutes:.0f} minutes on the wall clock, other work on the machine at times |",
+        f"| machine | {told['versions']['device']}, {told['versions']['threads']} threads, "
+        f"PyTorch {told['versions']['torch']} |",
+        f"| licence | {network.meta.get('licence', 'MIT')} |",
+        f"| made | `{command}`{own}; shipped {date.today()} by `python benchmarks/ship.py` |",
+        "",
+        "Takes pictures (N, 3, H, W) in [0, 1], sRGB; gives logits. What it was not trained for: deciding "
+        "anything about people; pictures unlike its data. It is a small network for learning, explaining and picture making.",
+        "",
+        "## Recipe",
+        "",
+        "```json",
+        json.dumps(changed, indent=1),
+        "```",
+        "",
+    ]
+    write_text(SHIPPED / f"{name}.md", "\n".join(lines))
+    print(json.dumps({"file": str(target), "megabytes": target.stat().st_size / 1e6, **metrics}))
+
+
+if __name__ == "__main__":
+    main()
