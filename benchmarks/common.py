@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from saccade.data import ImageSet, load
 from saccade.engine.files import write_text
-from saccade.engine.precision import Precision, choose_precision
 from saccade.engine.run import versions
 from saccade.engine.seeding import generator
 
@@ -43,7 +43,7 @@ def prepare(options: argparse.Namespace, name: str, doc: str | None) -> "Results
 
 
 class Results:
-    """The cells of a benchmark, `benchmarks/results/<name>.json`, and the page `docs/results/<name>.md` made of them."""
+    """Cells of a benchmark in `benchmarks/results/<name>.json`, and the page made of them, `docs/results/<name>.md`."""
 
     def __init__(self, name: str, folder: Path, *, command: str) -> None:
         self.name, self.folder, self.command = name, folder, command
@@ -116,10 +116,12 @@ def machine() -> str:
     return f"{versions()['device']}{family}, {threads}, {instructions}"
 
 
-def precision_of(wanted: str) -> tuple[Precision, str]:
-    """The precision for this machine and a sentence that says why."""
-    precision = choose_precision(torch.device("cpu"), wanted)
-    return precision, f"{precision.name} ({precision.reason})"
+def flops_of(work: Callable[[], object]) -> int:
+    """Floating-point operations of the matrix products and convolutions in `work`; a multiply-add is two."""
+    counter = FlopCounterMode(display=False)
+    with counter:
+        work()
+    return int(counter.get_total_flops())
 
 
 def mean_spread(values: Iterable[float], *, digits: int = 2, scale: float = 1.0) -> str:
@@ -152,7 +154,7 @@ def pictures_of(name: str, split: str, *, val: float = 0.0, count: int = 0) -> I
         images = load(name, split=split, val=val)  # type: ignore[arg-type]  # a word of its choice
         return images.subset(torch.arange(min(count, len(images)))) if count else images
     g = generator(77, len(split))
-    count = count or 256
+    count = count or 128
     labels = torch.arange(count) % 10
     tint = torch.rand(10, 3, generator=generator(77)) * 128
     noise = torch.rand(count, 32, 32, 3, generator=g) * 127

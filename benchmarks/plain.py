@@ -22,9 +22,7 @@ from saccade.data import ImageSet
 class PilPictures(Dataset[tuple[Tensor, int]]):
     """Pictures as these repositories see them: one `__getitem__` each. border: how the four pixels are padded."""
 
-    def __init__(
-        self, images: ImageSet, mean: Sequence[float], std: Sequence[float], *, border: str = "zero"
-    ) -> None:
+    def __init__(self, images: ImageSet, mean: Sequence[float], std: Sequence[float], *, border: str = "zero") -> None:
         pictures, labels = images.take(torch.arange(len(images)))
         self.pictures, self.labels = pictures.numpy(), labels.tolist()
         self.mean, self.std, self.border = mean, std, border
@@ -121,8 +119,10 @@ class CifarResNet18(nn.Module):
         widths = [width, width, 2 * width, 4 * width, 8 * width]
         self.layers = nn.Sequential(
             *(
-                nn.Sequential(BasicBlock(widths[i], widths[i + 1], 1 if i == 0 else 2),
-                              BasicBlock(widths[i + 1], widths[i + 1], 1))
+                nn.Sequential(
+                    BasicBlock(widths[i], widths[i + 1], 1 if i == 0 else 2),
+                    BasicBlock(widths[i + 1], widths[i + 1], 1),
+                )
                 for i in range(4)
             )
         )

@@ -24,7 +24,7 @@ LICENCE = {
     "tiny-imagenet": "weights MIT; trained on Tiny ImageNet, whose pictures are for research and teaching",
     "cifar10-jpeg": "weights MIT; trained on a JPEG re-compression of CIFAR-10",
 }
-ATTACKS = (("linf", 1 / 255), ("linf", 2 / 255), ("linf", 3 / 255))
+EPS = (1 / 255, 2 / 255, 3 / 255)
 
 
 def main() -> None:
@@ -54,10 +54,10 @@ def main() -> None:
     if recipe.tta != "none":
         extra[f"tta_{recipe.tta}"] = evaluate(network, test, size=size, tta=recipe.tta, world=world)["accuracy"]
     attacked = {
-        f"{norm}, {eps * 255:.0f}/255": evaluate_under_attack(
-            network, test.subset(range(1000)), norm=norm, eps=eps, size=size, device=device
+        f"Linf {eps * 255:.0f}/255": evaluate_under_attack(
+            network, test.subset(range(1000)), norm="linf", eps=eps, size=size, device=device
         )
-        for norm, eps in ATTACKS
+        for eps in EPS
     }
     accuracy = f"{plain['accuracy']:.1%} top-1" + (f", {plain['top5']:.1%} top-5" if "top5" in plain else "")
     metrics = {"test": plain, "attacked": attacked, **extra}
@@ -72,9 +72,8 @@ def main() -> None:
     )
     shutil.copy(arguments.run / "metrics.jsonl", SHIPPED / f"{name}.metrics.jsonl")
     changed = {k: v for k, v in recipe.as_dict().items() if k in told["recipe"]}
-    command = f"saccade train {recipe.name}" + (
-        "" if RECIPES.get(recipe.name) == recipe else " (with the recipe below)"
-    )
+    own = "" if RECIPES.get(recipe.name) == recipe else ", with the fields below"
+    minutes = measured["metrics"]["seconds"] / 60
     lines = [
         f"# {name}",
         "",
@@ -96,10 +95,10 @@ def main() -> None:
         f"| machine | {told['versions']['device']}, {told['versions']['threads']} threads, "
         f"PyTorch {told['versions']['torch']} |",
         f"| licence | {network.meta.get('licence', 'MIT')} |",
-        f"| made | `{command}`{own}; shipped {date.today()} by `python benchmarks/ship.py` |",
+        f"| made | `saccade train {recipe.name}`{own}; shipped {date.today()} by `python benchmarks/ship.py` |",
         "",
-        "Takes pictures (N, 3, H, W) in [0, 1], sRGB; gives logits. What it was not trained for: deciding "
-        "anything about people; pictures unlike its data. It is a small network for learning, explaining and picture making.",
+        "Takes pictures (N, 3, H, W) in [0, 1], sRGB; gives logits. What it was not trained for: deciding anything "
+        "about people; pictures unlike its data. It is a small network for learning, explaining and making pictures.",
         "",
         "## Recipe",
         "",

@@ -1,4 +1,4 @@
-"""python -m benchmarks.train_step --data cifar10-jpeg
+"""python benchmarks/train_step.py --data cifar10-jpeg
 
 Images a second of a training step, and the loss curve: plain PyTorch as the well-known CIFAR repositories write it
 (PIL and two DataLoader workers, float32 NCHW, `.item()` twice a step; see plain.py) beside this library's step (batches
@@ -18,17 +18,18 @@ import statistics
 import time
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
+from common import Results, arguments, machine, mean_spread, pictures_of, prepare, table
+from plain import CifarResNet18, PilPictures, PlainTraining, loader
 from torch import nn
 
-from benchmarks.common import Results, arguments, machine, mean_spread, pictures_of, precision_of, prepare, table
-from benchmarks.plain import CifarResNet18, PilPictures, PlainTraining, loader
 from saccade.data import ImageSet, channel_statistics
 from saccade.engine.distributed import World
 from saccade.engine.guards import random_state
-from saccade.engine.precision import Precision
+from saccade.engine.precision import Precision, choose_precision
 from saccade.networks import Network, build
 from saccade.train import Recipe
 from saccade.train.fit import Fit
@@ -38,6 +39,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "ResNet-18": CifarResNet18,
     "small": lambda: CifarResNet18(width=8),  # for the smoke test
 }
+CPU = torch.device("cpu")
 SIDES = ("plain", "ours")
 
 
@@ -47,7 +49,7 @@ class Bench:
     def __init__(self, images: ImageSet, options: Namespace) -> None:
         self.images, self.options = images, options
         self.mean, self.std = channel_statistics(images)
-        self.precision, self.why = precision_of(options.precision)
+        self.precision = choose_precision(CPU, options.precision)
 
     def module(self, network: str, seed: int) -> nn.Module:
         """The untrained network; both sides start from the same weights."""
@@ -57,12 +59,24 @@ class Bench:
     def ours(self, network: str, seed: int, precision: Precision) -> Fit:
         """This library's run: the same settings as a recipe."""
         recipe = Recipe(
-            "train-step", network, self.images.name, epochs=100, batch_size=self.options.batch, lr=0.1, momentum=0.9,
-            nesterov=False, weight_decay=5e-4, decay_all=True, schedule="constant", warmup=0.0, flip="random",
-            translate=4, seed=seed,
-        )  # fmt: skip
+            "train-step",
+            network,
+            self.images.name,
+            epochs=100,
+            batch_size=self.options.batch,
+            lr=0.1,
+            momentum=0.9,
+            nesterov=False,
+            weight_decay=5e-4,
+            decay_all=True,
+            schedule="constant",
+            warmup=0.0,
+            flip="random",
+            translate=4,
+            seed=seed,
+        )
         wrapped = Network(self.module(network, seed), mean=self.mean, std=self.std)
-        return Fit(wrapped, self.images, recipe, world=World(0, 1, torch.device("cpu")), precision=precision)
+        return Fit(wrapped, self.images, recipe, world=World(0, 1, CPU), precision=precision)
 
     def plain(self, network: str, seed: int, steps: int, *, border: str, warm: int = 0) -> tuple[float, list[float]]:
         """Seconds and losses of `steps` steps in plain PyTorch, after `warm` that are not timed."""
@@ -111,6 +125,11 @@ class Bench:
             rates[side] = steps * self.options.batch / seconds
         return {**rates, "ratio": rates["ours"] / rates["plain"]}
 
+    def curve(self, network: str, side: str, seed: int, steps: int) -> dict[str, Any]:
+        """The losses of one side over a longer stretch."""
+        run = partial(self.plain, border="reflect") if side == "plain" else self.library
+        return {"losses": [round(loss, 5) for loss in run(network, seed, steps)[1]]}
+
     def same(self, network: str, steps: int = 4) -> dict[str, Any]:
         """Losses of both sides on the same batches, in float64: in float32 rounding flips a few ReLUs within one step,
         and at this learning rate the curves part for good."""
@@ -131,7 +150,7 @@ class Bench:
         return {**losses, "largest_difference": max(abs(a - b) / abs(a) for a, b in pairs)}
 
 
-def compare(plain: Sequence[Sequence[float]], ours: Sequence[Sequence[float]], parts: int = 10) -> dict[str, Any]:
+def compare(plain: Sequence[Sequence[float]], ours: Sequence[Sequence[float]], parts: int = 10) -> list[dict[str, Any]]:
     """Mean loss in each tenth of the steps, over the seeds of each side, and how far apart the sides are.
 
     apart: the difference of the means over its standard error; the last row is the mean over the last half.
@@ -149,7 +168,21 @@ def compare(plain: Sequence[Sequence[float]], ours: Sequence[Sequence[float]], p
             error = math.sqrt(statistics.variance(a) / len(a) + statistics.variance(b) / len(b))
         difference = statistics.fmean(b) - statistics.fmean(a)
         rows.append({"plain": a, "ours": b, "apart": difference / error if error else math.nan})
-    return {"rows": rows}
+    return rows
+
+
+def table_of_losses(plain: Sequence[Sequence[float]], ours: Sequence[Sequence[float]], arithmetic: str) -> str:
+    """Both curves in tenths."""
+    names = [*(f"{10 * i} to {10 * i + 10} %" for i in range(10)), "last half"]
+    lines = [
+        [name, mean_spread(row["plain"], digits=4), mean_spread(row["ours"], digits=4), f"{row['apart']:+.1f}"]
+        for name, row in zip(names, compare(plain, ours), strict=True)
+    ]
+    note = (
+        f"Mean loss in each tenth of {len(plain[0])} steps, over seeds; ours in {arithmetic}. The last column is the "
+        "difference over its standard error, in which two equal things stay within about 2 (with few seeds, 3)."
+    )
+    return f"{note}\n\n{table(['steps', 'plain', 'ours', 'apart'], lines)}"
 
 
 def report(results: Results, networks: Sequence[str]) -> None:
@@ -160,30 +193,32 @@ def report(results: Results, networks: Sequence[str]) -> None:
             where = (cell["settings"]["network"], cell["machine"], cell["settings"]["precision"])
             speeds.setdefault(where, []).append(cell["values"])
     rows = [
-        [network, place, arithmetic, mean_spread([r["plain"] for r in rounds], digits=1),
-         mean_spread([r["ours"] for r in rounds], digits=1), mean_spread([r["ratio"] for r in rounds])]
+        [
+            network,
+            place,
+            arithmetic,
+            mean_spread([r["plain"] for r in rounds], digits=1),
+            mean_spread([r["ours"] for r in rounds], digits=1),
+            mean_spread([r["ratio"] for r in rounds]),
+        ]
         for (network, place, arithmetic), rounds in speeds.items()
-    ]  # fmt: skip
+    ]
     head = ["network", "machine", "our precision", "plain images/s", "ours images/s", "ratio of a round"]
     body = ["## Speed", "", "Mean and standard deviation over rounds.", "", table(head, rows), ""]
     for network in networks:
         body += [f"## {network}: the same losses", ""]
         for values in results.find(f"same/{network}"):
             steps = len(values["plain"])
-            body += [f"Same weights, same batches, float64: over {steps} steps the losses differ by at most "
-                     f"{values['largest_difference']:.1e} of their value.", ""]  # fmt: skip
-        curves = {side: [v["losses"] for v in results.find(f"loss/{network}/{side}/")] for side in SIDES}
-        if not (curves["plain"] and curves["ours"]):
-            continue
-        compared = compare(curves["plain"], curves["ours"])["rows"]
-        names = [f"{10 * i} to {10 * i + 10} %" for i in range(10)] + ["last half"]
-        lines = [
-            [name, mean_spread(row["plain"], digits=4), mean_spread(row["ours"], digits=4), f"{row['apart']:+.1f}"]
-            for name, row in zip(names, compared, strict=True)
-        ]
-        body += [f"Mean loss in each tenth of {len(curves['plain'][0])} steps, over seeds; the last column is the "
-                 "difference in standard errors of itself, in which two equal things stay within about 2.", "",
-                 table(["steps", "plain", "ours", "apart"], lines), ""]  # fmt: skip
+            body += [
+                f"Same weights, same batches, float64: over {steps} steps the losses differ by at most "
+                f"{values['largest_difference']:.1e} of their value.",
+                "",
+            ]
+        plain = [v["losses"] for v in results.find(f"loss/{network}/plain/")]
+        for arithmetic in ("fp32", "bf16"):
+            ours = [v["losses"] for v in results.find(f"loss/{network}/ours in {arithmetic}/")]
+            if plain and ours:
+                body += [table_of_losses(plain, ours, arithmetic), ""]
     results.write_page("Training step: plain PyTorch and this library", "\n".join(body))
 
 
@@ -206,22 +241,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     networks = options.networks.split(",")
     results = prepare(options, "train_step", __doc__)
     bench = Bench(pictures_of(options.data, "train"), options)
-    settings = {"data": options.data, "batch": options.batch, "workers": options.workers, "precision": bench.why}
+    precision = bench.precision
+    settings = {"data": options.data, "batch": options.batch, "workers": options.workers}
+    settings |= {"precision": precision.name, "why": precision.reason}
     with random_state():
         for network in networks:
             window, length = steps[network]
             about = {**settings, "network": network}
-            results.measure(f"same/{network}", about, lambda n=network: bench.same(n))  # type: ignore[misc]
+            results.measure(f"same/{network}", about, partial(bench.same, network))
             for turn in range(options.rounds):
-                key = f"speed/{network}/{bench.precision.name}/{machine()}/round {turn}"
-                results.measure(key, {**about, "steps": window, "warm": options.warm, "border": "zero"},
-                                lambda n=network, t=turn, w=window: bench.speed(n, t, w))  # type: ignore[misc]  # fmt: skip
+                key = f"speed/{network}/{precision.name}/{machine()}/round {turn}"
+                work = partial(bench.speed, network, turn, window)
+                results.measure(key, {**about, "steps": window, "warm": options.warm, "border": "zero"}, work)
             for seed in range(options.seeds):
                 curve = {**about, "steps": length, "border": "reflect", "seed": seed}
-                results.measure(f"loss/{network}/plain/{seed}", curve, lambda n=network, s=seed, k=length: {  # type: ignore[misc]
-                    "losses": bench.plain(n, s, k, border="reflect")[1]})  # fmt: skip
-                results.measure(f"loss/{network}/ours/{seed}", curve, lambda n=network, s=seed, k=length: {  # type: ignore[misc]
-                    "losses": bench.library(n, s, k)[1]})  # fmt: skip
+                for side in ("plain", f"ours in {precision.name}"):
+                    work = partial(bench.curve, network, side, seed, length)
+                    results.measure(f"loss/{network}/{side}/{seed}", curve, work)
             report(results, networks)
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from saccade.data.augment import Augment
 from saccade.data.batches import Batches
@@ -23,7 +24,9 @@ def collect(batches, **kwargs):
 
 
 def equal(a, b):
-    return len(a) == len(b) and all(torch.equal(x, u) and torch.equal(y, v) for (x, y), (u, v) in zip(a, b, strict=True))
+    return len(a) == len(b) and all(
+        torch.equal(p, q) for x, y in zip(a, b, strict=True) for p, q in zip(x, y, strict=True)
+    )
 
 
 def test_plain_batches_are_the_pictures_in_order():
@@ -79,8 +82,8 @@ def test_shares_of_the_processes_put_together_are_the_batch_of_one(world, times,
         for rank in range(world)
     ]
     assert {len(share) for share in shares} == {len(whole)}
-    together = [(torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts])) for parts in zip(*shares, strict=True)]
-    for (x, y), (u, v) in zip(together, whole, strict=True):
+    for (u, v), *parts in zip(whole, *shares, strict=True):
+        x, y = (torch.cat(pieces) for pieces in zip(*parts, strict=True))
         assert torch.equal(y, v)
         torch.testing.assert_close(x, u, rtol=0, atol=1e-6)  # a matrix product may round by its batch size
     if rich:
@@ -130,7 +133,7 @@ def test_values_stay_in_range_and_the_data_untouched():
 
 def test_subsets_give_their_own_pictures():
     chosen = make().subset([7, 3, 11])
-    (_, y), = collect(Batches(chosen, batch_size=5))
+    ((_, y),) = collect(Batches(chosen, batch_size=5))
     assert y.tolist() == [7, 3, 11]
     assert collect(Batches(make().subset([]), batch_size=5)) == []
 

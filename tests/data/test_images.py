@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from saccade.data.images import ImageSet
 from saccade.errors import SaccadeError
@@ -51,13 +52,21 @@ def test_a_mask_is_refused_instead_of_read_as_zeros_and_ones():
         make().subset(mask.tolist())
 
 
+def unchecked(pictures, labels, classes):
+    """What a user without the tests' type checks gets."""
+    images = object.__new__(ImageSet)
+    for key, value in {"name": "x", "pictures": pictures, "labels": labels, "classes": classes, "rows": None}.items():
+        object.__setattr__(images, key, value)
+    images.__post_init__()
+
+
 def test_wrong_shapes_types_and_labels_are_one_sentence():
     good = make()
     for pictures in (good.pictures.float(), good.pictures[0], good.pictures.permute(0, 3, 1, 2)):
         with pytest.raises(SaccadeError, match=r"Data set x: pictures must be uint8 \(N, H, W, 3\), got .*\("):
-            ImageSet("x", pictures, good.labels, good.classes)
+            unchecked(pictures, good.labels, good.classes)
     with pytest.raises(SaccadeError, match="6 pictures but 5 labels; each picture needs one"):
-        ImageSet("x", good.pictures, good.labels[:5], good.classes)
+        unchecked(good.pictures, good.labels[:5], good.classes)
     for labels in (good.labels + 1, good.labels - 1):
         with pytest.raises(SaccadeError, match=r"labels from -?\d to \d with 3 classes, counted from 0"):
             ImageSet("x", good.pictures, labels, good.classes)

@@ -55,7 +55,7 @@ def test_every_truncation_is_reported(tmp_path):
     path = tmp_path / "last.pt"
     save_checkpoint(path, some_state())
     whole = path.read_bytes()
-    for length in [*range(0, 64), *range(64, len(whole), max(1, len(whole) // 150)), len(whole) - 1]:
+    for length in [*range(64), *range(64, len(whole), max(1, len(whole) // 150)), len(whole) - 1]:
         path.write_bytes(whole[:length])
         with pytest.raises(SaccadeError, match="damaged and cannot be read"):
             load_checkpoint(path)

@@ -70,9 +70,7 @@ def test_default_cache_is_the_users_and_archives_may_be_none(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("digits", [8, 64])
-def test_download_is_checked_stored_and_reported(
-    server: str, places: tuple[Path, Path, Path], digits: int
-) -> None:
+def test_download_is_checked_stored_and_reported(server: str, places: tuple[Path, Path, Path], digits: int) -> None:
     seen: list[tuple[int, int]] = []
     sha = hashlib.sha256(BODY).hexdigest()[:digits]
     path = fetch.locate("b.bin", url=f"{server}/b.bin", sha256=sha, progress=lambda a, b: seen.append((a, b)))

@@ -51,7 +51,7 @@ def test_rows_are_kept_in_order_and_cut_lines_left_out(tmp_path):
     assert read_metrics(run.metrics_path) == rows
     whole = run.metrics_path.read_bytes()
     for cut in range(1, len(whole.splitlines()[-1]) + 1):
-        run.metrics_path.write_bytes(whole[:-1 - cut])
+        run.metrics_path.write_bytes(whole[: -1 - cut])
         assert read_metrics(run.metrics_path) == rows[:-1]
     assert read_metrics(tmp_path / "none.jsonl") == []
 

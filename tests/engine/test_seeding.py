@@ -1,7 +1,8 @@
 """The hash of integers: spread, stable over machines and versions, sensitive to every bit."""
 
 import torch
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from saccade.engine.seeding import generator, mix
 
@@ -58,4 +59,3 @@ def test_generator_is_a_function_of_its_keys_and_leaves_the_global_one_alone():
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert torch.equal(before, torch.get_rng_state())
-

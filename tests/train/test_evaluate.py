@@ -1,5 +1,7 @@
 """Evaluation against naive loops; test-time augmentation against an independent computation."""
 
+import importlib
+
 import pytest
 import torch
 from torch import nn
@@ -11,6 +13,7 @@ from saccade.errors import SaccadeError
 from saccade.train.evaluate import augmented_logits, evaluate, evaluate_under_attack
 
 CPU = torch.device("cpu")
+MODULE = importlib.import_module("saccade.train.evaluate")  # not the function of that name
 
 
 class Scores(nn.Module):
@@ -83,7 +86,7 @@ def test_a_share_of_the_pictures_for_each_process(monkeypatch):
     network, images = Scores(12), make(count=31)
     whole = evaluate(network, images)
     parts = []
-    monkeypatch.setattr("saccade.train.evaluate.sum_over_processes", lambda totals, world: totals)
+    monkeypatch.setattr(MODULE, "sum_over_processes", lambda totals, world: totals)
     for rank in range(4):
         parts.append(evaluate(network, images, world=World(rank, 4, CPU)))
     counts = [len(range(rank, 31, 4)) for rank in range(4)]
@@ -94,7 +97,7 @@ def test_a_share_of_the_pictures_for_each_process(monkeypatch):
 def test_a_process_without_a_picture(monkeypatch):
     """More processes than pictures: those without count nothing and agree on the result of the others."""
     others = torch.tensor([1.0, 1.0, 0.5, 1.0, 1.0], dtype=torch.float64)
-    monkeypatch.setattr("saccade.train.evaluate.sum_over_processes", lambda totals, world: totals + others)
+    monkeypatch.setattr(MODULE, "sum_over_processes", lambda totals, world: totals + others)
     result = evaluate(Scores(12), make(count=1), world=World(1, 2, CPU))
     assert result == {"accuracy": 1.0, "loss": 0.5, "top5": 1.0}
 
@@ -108,7 +111,7 @@ def test_no_pictures():
 
 
 def test_views_of_test_time_augmentation():
-    """"six" is airbench's: half the weight on the picture and its mirror image, a quarter on each diagonal shift."""
+    """ "six" is airbench's: half the weight on the picture and its mirror image, a quarter on each diagonal shift."""
 
     class Corner(nn.Module):
         """A nonlinear look at single pixels, which tells every view from every other."""
@@ -117,7 +120,7 @@ def test_views_of_test_time_augmentation():
             return torch.stack([x[:, 0, 0, 0] ** 2, x[:, 1, 2, 1] ** 3, x[:, 2, 3, 4].exp()], 1)
 
     network, x = Corner(), torch.rand(2, 3, 5, 6)
-    n, _, h, w = x.shape
+    h, w = x.shape[2:]
 
     def shifted(dy, dx):
         moved = torch.empty_like(x)

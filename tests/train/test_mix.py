@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from saccade.train.mix import Targets, mix
@@ -60,9 +61,7 @@ def test_the_share_is_beta_distributed():
     alpha, count = 0.4, 3000
     g = torch.Generator().manual_seed(0)
     pictures, labels = torch.zeros(2, 3, 1, 1), torch.arange(2)
-    shares = torch.tensor(
-        [mix(pictures, labels, mixup=alpha, cutmix=0.0, generator=g)[1].share for _ in range(count)]
-    )
+    shares = torch.tensor([mix(pictures, labels, mixup=alpha, cutmix=0.0, generator=g)[1].share for _ in range(count)])
     variance = 1 / (4 * (2 * alpha + 1))
     assert abs(shares.mean() - 0.5) < 4 * (variance / count) ** 0.5
     assert shares.var() == pytest.approx(variance, rel=0.08)

@@ -1,10 +1,12 @@
 """The learning rate against closed forms, PyTorch's schedulers and airbench's own lines."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from saccade.train.recipe import Recipe
 from saccade.train.recipes import RECIPES
@@ -103,8 +105,8 @@ def test_rises_then_falls_and_stays_in_range(schedule, steps, warmup, start, end
     rates = values(steps, recipe)
     rise = 0 if schedule == "linear" else math.ceil(warmup * steps)
     up, down = rates[:rise], rates[rise:]
-    assert all(a <= b + 1e-12 for a, b in zip(up, up[1:], strict=False))
-    assert all(a >= b - 1e-12 for a, b in zip(down, down[1:], strict=False))
+    assert all(a <= b + 1e-12 for a, b in pairwise(up))
+    assert all(a >= b - 1e-12 for a, b in pairwise(down))
     lowest = 0.01 if schedule == "step" else 1 if schedule == "constant" else end
     assert all(min(start, lowest) - 1e-12 <= rate <= 1 + 1e-12 for rate in rates)
     if schedule in ("one-cycle", "cosine", "linear") and warmup * steps == 0:

@@ -51,7 +51,7 @@ def members(
             kind = _kind(raw)
             read = _zip_members if kind == "zip" else _tar_members
             for name, content in read(raw, kind, wanted):
-                position = min(raw.tell(), total)
+                position = max(position, min(raw.tell(), total))  # a zip is not read in its order
                 yield name, content
                 count += 1
                 if progress is not None and count % 64 == 0:

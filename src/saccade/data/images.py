@@ -56,4 +56,4 @@ class ImageSet:
     def take(self, indices: Int[Tensor, " m"]) -> tuple[UInt8[Tensor, "m h w 3"], Int[Tensor, " m"]]:
         """The pictures (uint8 (M, H, W, 3)) and labels (M,) at `indices`."""
         rows = indices if self.rows is None else self.rows[indices]
-        return self.pictures[rows], self.labels[rows]
+        return self.pictures.index_select(0, rows), self.labels.index_select(0, rows)  # copies whole pictures

@@ -120,10 +120,9 @@ def plan(indices: Ints, *, seed: int, split: str) -> Plan:
     count = np.searchsorted([0.25, 0.55, 0.8], dice.roll(), side="right") + 1
     present = np.arange(MOST) < count[:, None]
 
-    # object 0 is the main one: of a larger size class than all others
-    alone = dice.pick(3)
+    # object 0 is the main one: of a larger size class than all others; small only when alone, and then seldom
     size = np.empty((len(indices), MOST), np.int64)
-    size[:, 0] = np.where(count == 1, alone, 1 + (dice.roll() < 0.6))
+    size[:, 0] = np.where((count == 1) & (dice.roll() < 0.2), 0, 1 + (dice.roll() < 0.6))
     size[:, 1:] = (dice.roll(MOST - 1) * size[:, :1]).astype(np.int64)
     low, high = _RADII[size, 0], _RADII[size, 1]
     radius = low + (high - low) * dice.roll(MOST)

@@ -56,7 +56,7 @@ def train_pair(recipe: Recipe = RECIPE, *, val: int = VAL, callback: Callback | 
     held_out = scenes(val, size=recipe.size, seed=recipe.seed, split="val")
     fitted = {}
     for name in NAMES:
-        say(f"Training {name} on {recipe.count:,} generated scenes, {recipe.epochs} times each.")
+        say(f"Training {name} on {recipe.count:,} generated scenes, {recipe.epochs} times over.")
         fitted[name] = _train(replace(recipe, name=name, network=name), train, held_out, callback)
         say(f"{name} names {fitted[name].history[-1]['val_accuracy']:.0%} of {val:,} new scenes rightly, after "
             f"{fitted[name].seconds:.0f} seconds.")
@@ -101,8 +101,8 @@ def residual_section(pair: Pair) -> str:
         + f'<div class="blocks"><figure>{_diagram(False)}<figcaption>A plain block: y = F(x)</figcaption></figure>'
         f"<figure>{_diagram(True)}<figcaption>A residual block: y = x + F(x)</figcaption></figure></div>"
         + paragraphs(
-            f"Here are both, 32 layers deep, with {_parameters(pair)} numbers to learn. They were trained while you "
-            f"waited, on the same {recipe.count:,} generated scenes in the same order, {recipe.epochs} times over. The "
+            f"Here are both, 32 layers deep. They differ in the additions only{_surplus(pair)}. They were trained while "
+            f"you waited, on the same {recipe.count:,} generated scenes in the same order, {recipe.epochs} times over. The "
             f"task is to name the shape of the largest object: {escape(shapes)}. Guessing gets "
             f"{per_cent(1 / len(pair.classes))} of them right.",
             _verdict(pair),
@@ -178,17 +178,25 @@ def _verdict(pair: Pair) -> str:
     )
     if residual - plain > 0.05:
         return result + (
-            "They differ in the additions only. This is one short run of each, from one seed. With more time the plain "
-            "network gets further, too; what you see is how much longer it takes to get going."
+            "This is one short run of each, from one seed. With more time the plain network gets further, too; what you "
+            "see is how much longer it takes to get going."
         )
     if plain - residual > 0.05:
         return result + "This time the plain one is ahead. One short run can come out so; try another seed."
     return result + "In so short a run they came out about equal; train longer to see them part."
 
 
-def _parameters(pair: Pair) -> str:
-    counts = [sum(p.numel() for p in fitted.network.parameters()) for fitted in pair.fitted.values()]
-    return " and ".join(f"{count:,}" for count in counts)
+def _surplus(pair: Pair) -> str:
+    """Where the number of channels changes, an addition needs a small convolution; what these cost."""
+    plain, residual = (
+        sum(p.numel() for p in pair.fitted[name].network.parameters()) for name in ("plain32", "resnet32")
+    )
+    if residual == plain:
+        return ""
+    return (
+        f", two of which need a small layer of their own, where the number of channels changes: {residual:,} numbers "
+        f"to learn instead of {plain:,}"
+    )
 
 
 def _scene(pair: Pair, i: int) -> str:

@@ -1,0 +1,148 @@
+"""The notebooks run from top to bottom, in small; their stored outputs are whole; their checks can fail.
+
+A notebook is made small by replacing settings in its text. Each replacement must find its text, so that a changed
+notebook cannot quietly escape being shrunk.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+FOLDER = Path(__file__).parent.parent / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+_COURSE_1 = FOLDER / "pytorch_autograd_and_nn.ipynb"
+
+SMALL: dict[str, dict[str, str]] = {  # notebook: {text: what stands there in the test}
+    "pytorch_autograd_and_nn.ipynb": {
+        "else 8_192  #": "else 128  #",
+        "else 4  #": "else 2  #",
+        "else 1_000  #": "else 16  #",
+        "HELD_OUT = 1_000": "HELD_OUT = 32",
+        'for name in ("cifar10", "cifar10-jpeg", "scenes")': 'for name in ("scenes",)',
+    },
+}
+
+# An answer with a mistake, for each exercise: (exercise, right, wrong).
+MISTAKES = [
+    ("exercise-1", "/ (2 * h)", "/ h"),
+    ("exercise-1", "f(x - step)", "f(x)"),
+    ("exercise-1", "torch.zeros_like(x)\n    for", "torch.zeros(x.numel()).to(x)\n    for"),
+    ("exercise-2", "F.relu(F.conv2d(x, conv_w2, conv_b2, padding=1))", "F.conv2d(x, conv_w2, conv_b2, padding=1)"),
+    ("exercise-2", "return F.linear(x.flatten(1), fc_w, fc_b)", "return F.linear(x.flatten(1), fc_w, fc_b).softmax(1)"),
+    ("exercise-2", "x = F.relu(F.conv2d(x, conv_w1", "x = F.relu(F.conv2d(x.detach(), conv_w1"),
+    ("exercise-3", "(2 / fan_in) ** 0.5", "(1 / fan_in) ** 0.5"),
+    ("exercise-3", "shape[1:]", "shape[:1]"),
+    ("exercise-3", "torch.zeros(", "torch.ones("),
+    ("exercise-3", "return [p.requires_grad_() for p in params]", "return params"),
+    ("exercise-4", "x = F.relu(self.conv2(x))", "x = self.conv2(x)"),
+    ("exercise-4", "kernel_size=5, padding=2", "kernel_size=3, padding=1"),
+    ("exercise-4", "nn.init.zeros_(layer.bias)", "nn.init.ones_(layer.bias)"),
+    ("exercise-4", "nn.init.kaiming_normal_(layer.weight)", "pass"),
+    ("exercise-5", "relu2=nn.ReLU()", "relu2=nn.Identity()"),
+    ("exercise-5", "kernel_size=3, padding=1", "kernel_size=3, padding=1, bias=False"),
+    ("exercise-6", "self.block(x) + self.shortcut(x)", "self.block(x)"),
+    ("exercise-6", "nn.Identity()", "nn.Conv2d(Cin, Cout, 1)"),
+    ("exercise-6", "nn.Identity()", "nn.ReLU()"),
+    ("exercise-6", "nn.Conv2d(Cin, Cout, 1, stride=2)", "nn.AvgPool2d(2)"),
+    ("exercise-7", "middle = Cout // 4", "middle = Cout // 2"),
+    ("exercise-7", "nn.BatchNorm2d(middle),\n            nn.ReLU(),\n            nn.Conv2d(middle, Cout, 1)",
+     "nn.BatchNorm2d(middle),\n            nn.Conv2d(middle, Cout, 1)"),
+]  # fmt: skip
+
+
+def shrunk(path: Path) -> NotebookNode:
+    """A notebook with the settings of the test."""
+    notebook = nbformat.read(path, as_version=4)
+    for old, new in SMALL[path.name].items():
+        found = [cell for cell in notebook.cells if cell.cell_type == "code" and old in cell.source]
+        assert found, f"{path.name} no longer holds {old!r}: adapt the replacements of this test"
+        for cell in found:
+            cell.source = cell.source.replace(old, new)
+    return notebook
+
+
+def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def tags(cell: NotebookNode) -> list[str]:
+    return list(cell.metadata.get("tags", []))
+
+
+def kinds(cell: NotebookNode) -> set[str]:
+    """What a cell gave out: "stdout", "image/png", ..."""
+    given: set[str] = set()
+    for output in cell.outputs:
+        given |= {output.name} if output.output_type == "stream" else set(output.get("data", {"error": ""}))
+    return given
+
+
+def pictures(cell: NotebookNode) -> int:
+    return sum("image/png" in output.get("data", {}) for output in cell.outputs)
+
+
+def test_every_notebook_is_tested() -> None:
+    assert [path.name for path in NOTEBOOKS] == sorted(SMALL)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_runs_and_gives_what_is_stored(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("SACCADE_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("SACCADE_ARCHIVES", raising=False)
+    notebook = shrunk(path)
+    first, last = code_cells(notebook)[0], code_cells(notebook)[-1]
+    first.source = f"import warnings\n\nwarnings.simplefilter('error')\n{first.source}"
+    last.source += "\nwarnings.resetwarnings()"  # the kernel gives warnings of its own when it shuts down
+    NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
+
+    stored = code_cells(nbformat.read(path, as_version=4))
+    for mine, kept in zip(code_cells(notebook), stored, strict=True):
+        assert "stderr" not in kinds(mine), mine.outputs
+        assert kinds(kept) == kinds(mine), f"stored outputs differ from those of a run:\n{kept.source}"
+        assert pictures(kept) == pictures(mine)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_stored_outputs_are_whole_and_tell_nothing_of_a_machine(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    cells = code_cells(notebook)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1)), "not run from top to bottom"
+    assert not {"stderr", "error"} & set().union(*map(kinds, cells))
+    assert sum(map(pictures, cells)) >= 3
+    text = json.dumps([[{**o, "data": _without_pictures(o)} for o in cell.outputs] for cell in cells])
+    found = re.search(r"/(home|root|work|tmp|usr|mnt|Users|var|opt)/|[A-Z]:\\\\", text)
+    assert not found, text[max(0, found.start() - 60) : found.end() + 60]
+    assert path.stat().st_size < 2_000_000
+
+
+def _without_pictures(output: NotebookNode) -> dict[str, Any]:
+    return {kind: value for kind, value in output.get("data", {}).items() if not kind.startswith("image/")}
+
+
+def test_checks_of_the_exercises_refuse_mistakes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SACCADE_HOME", str(tmp_path))
+    monkeypatch.delenv("SACCADE_ARCHIVES", raising=False)
+    cells = [cell for cell in code_cells(shrunk(_COURSE_1)) if {"setup", "answer", "check"} & set(tags(cell))]
+    names: dict[str, Any] = {"__name__": "exercise"}
+    tried = []
+    for cell, check in zip(cells, [*cells[1:], cells[-1]], strict=True):
+        for exercise, right, wrong in MISTAKES:
+            if exercise in tags(cell) and "answer" in tags(cell):
+                assert right in cell.source, f"{exercise} no longer holds {right!r}: adapt this test"
+                assert {exercise, "check"} <= set(tags(check))
+                changed = dict(names)
+                exec(cell.source.replace(right, wrong), changed)
+                with pytest.raises((AssertionError, RuntimeError)):
+                    exec(check.source, changed)
+                tried.append(exercise)
+        exec(cell.source, names)
+    assert len(tried) == len(MISTAKES)
+    assert {tag for cell in cells for tag in tags(cell) if tag.startswith("exercise")} == set(tried)
