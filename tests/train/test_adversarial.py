@@ -48,7 +48,7 @@ def test_the_worst_case_of_a_linear_network(norm):
     else:  # on the sphere, and turned all but fully into the direction of the weight (steps of 2.5 eps in all)
         change = (found - x).flatten(1)
         torch.testing.assert_close(change.norm(dim=1), torch.full((6,), eps))
-        assert F.cosine_similarity(change, (expected - x).flatten(1)).min() > 0.98
+        assert F.cosine_similarity(change, (expected - x).flatten(1)).min() > 0.97
     with torch.no_grad():
         start, reached, most = (float(F.cross_entropy(network(p), labels)) for p in (x, found, expected))
     assert start < reached <= most * (1 + 1e-5)

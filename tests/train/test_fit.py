@@ -69,7 +69,7 @@ def test_the_loop_is_plain_pytorch(images, network, recipe, clip):
             if clip:
                 nn.utils.clip_grad_norm_(net.parameters(), clip)
             optimiser.step()
-            losses.append(float(loss))
+            losses.append(float(loss.detach()))
             step += 1
     for key, value in net.state_dict().items():
         torch.testing.assert_close(fitted.network.state_dict()[key], value, rtol=1e-5, atol=1e-6)
@@ -320,7 +320,7 @@ def test_weights_that_are_not_numbers_do_not_reach_the_checkpoint(go, tmp_path, 
 def test_a_disk_that_fills_up_at_any_write(go, expected, tmp_path, monkeypatch):
     """The n-th fsync fails as on a full disk; afterwards there is room again and the run goes on."""
     sync = os.fsync
-    for call in (1, 2, 3, 4, 5, 7, 10, 15, 20, 24):
+    for call in (1, 2, 3, 4, 5, 7, 10, 15, 18):
         folder, count = tmp_path / str(call), 0
 
         def full(descriptor, call=call):

@@ -83,9 +83,12 @@ def residual_section(pair: Pair) -> str:
     accuracy, loss = _plots(pair)
     alts = (_spell("Share of new scenes named rightly", pair, pair.accuracies),
             _spell("Loss in training", pair, partial(_losses, pair)))
+    captions = ("Scenes of the validation set named rightly, after each pass through the training scenes.",
+                "The loss on the scenes being trained on.")
     plots = "".join(
-        f"<figure>{image(plot, alt=alt, kind='plot', density=2, quality=100)}</figure>"
-        for plot, alt in zip((accuracy, loss), alts, strict=True)
+        f"<figure>{image(plot, alt=alt, kind='plot', density=2, quality=100)}"
+        f'<figcaption class="quiet">{caption}</figcaption></figure>'
+        for plot, alt, caption in zip((accuracy, loss), alts, captions, strict=True)
     )
     right = int((pair.said == pair.labels).sum())
     shapes = ", ".join(pair.classes[:-1]) + f" or {pair.classes[-1]}"
@@ -101,15 +104,13 @@ def residual_section(pair: Pair) -> str:
         + f'<div class="blocks"><figure>{_diagram(False)}<figcaption>A plain block: y = F(x)</figcaption></figure>'
         f"<figure>{_diagram(True)}<figcaption>A residual block: y = x + F(x)</figcaption></figure></div>"
         + paragraphs(
-            f"Here are both, 32 layers deep. They differ in the additions only{_surplus(pair)}. They were trained while "
-            f"you waited, on the same {recipe.count:,} generated scenes in the same order, {recipe.epochs} times over. The "
-            f"task is to name the shape of the largest object: {escape(shapes)}. Guessing gets "
+            f"Here are both, 32 layers deep. They differ in the additions only{_surplus(pair)}. They were trained "
+            f"while you waited, on the same {recipe.count:,} generated scenes in the same order, {recipe.epochs} times "
+            f"over. The task is to name the shape of the largest object: {escape(shapes)}. Guessing gets "
             f"{per_cent(1 / len(pair.classes))} of them right.",
             _verdict(pair),
         )
         + f'<div class="plots">{plots}</div>'
-        + '<p class="note">Left: scenes of the validation set that are named rightly, after each pass through the '
-        "training scenes. Right: the loss on the scenes being trained on.</p>"
         + f"<h3>The first {len(pair.labels)} scenes of the validation set, as the residual network names them</h3>"
         f'<p class="note">{right} of {len(pair.labels)} are right. They are the first of the set, good or bad, and '
         "neither network was trained on any of them.</p>"
@@ -178,8 +179,8 @@ def _verdict(pair: Pair) -> str:
     )
     if residual - plain > 0.05:
         return result + (
-            "This is one short run of each, from one seed. With more time the plain network gets further, too; what you "
-            "see is how much longer it takes to get going."
+            "This is one short run of each, from one seed. With more time the plain network gets further, too; what "
+            "you see is how much longer it takes to get going."
         )
     if plain - residual > 0.05:
         return result + "This time the plain one is ahead. One short run can come out so; try another seed."
