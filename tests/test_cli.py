@@ -170,6 +170,7 @@ def test_data_prints_the_statistics_of_a_folder(photos: Path) -> None:
         (["train", "tinynte"], "no recipe 'tinynte'. Did you mean tinynet"),
         (["train", "tinynet", "--epoch", "3"], "no field 'epoch'"),
         (["train", "tinynet", "--epochs", "many"], "--epochs got 'many'; a whole number is expected"),
+        (["train", "tinynet", "--eps", "8/0"], "--eps got '8/0'; a number is expected"),
         (["train", "tinynet", "--flip", "up"], "one of none, random, alternating"),
         (["train", "tinynet", "--data", "no/such/folder"], "no/such/folder"),
         (["train", "tinynet", "5"], "did not expect '5'"),

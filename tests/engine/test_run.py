@@ -58,7 +58,7 @@ def test_rows_are_kept_in_order_and_cut_lines_left_out(tmp_path):
 
 def test_rewind_drops_later_rows_cut_lines_and_leftovers(tmp_path):
     run = Run(tmp_path, RECIPE)
-    for step in (10, 20, 30):
+    for step in (10, 20, 21):
         run.log({"step": step})
     with open(run.metrics_path, "a") as file:
         file.write('{"step": 4')

@@ -143,3 +143,7 @@ def test_numbers_survive_json_exactly(data):
     recipe = replace(BASE, **changes)
     assert Recipe.from_dict(json.loads(json.dumps(recipe.as_dict()))) == recipe
     assert BASE.override({key: repr(value) for key, value in changes.items()}) == recipe
+
+
+def test_a_radius_may_be_given_as_a_fraction() -> None:
+    assert find_recipe("tinynet-robust").override({"eps": "8/255"}).eps == 8 / 255

@@ -72,6 +72,7 @@ def find_rate(
                 batch = next(batches)
             set_rate(state.optimisers, rate / named)
             loss = state.update(*batch)
+            state.step += 1
             value = float(loss)
             if not math.isfinite(value):
                 break

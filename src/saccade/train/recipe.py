@@ -134,8 +134,11 @@ def _parse(key: str, text: str, kind: Any) -> Any:
     try:
         if kind is bool:
             return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[text.lower()]
-        if kind in (int, float):
-            return kind(text)
+        if kind is int:
+            return int(text)
+        if kind is float:
+            top, slash, bottom = text.partition("/")  # as in --eps 8/255
+            return float(top) / float(bottom) if slash else float(text)
         if kind is str:
             return text
         if getattr(kind, "__origin__", None) is Literal:
@@ -148,7 +151,7 @@ def _parse(key: str, text: str, kind: Any) -> Any:
         if not isinstance(value, dict):
             raise ValueError
         return value
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, ZeroDivisionError) as error:
         expected = {int: "a whole number", float: "a number", bool: "true or false"}.get(kind)
         if getattr(kind, "__origin__", None) is Literal:
             expected = "one of " + ", ".join(kind.__args__)
