@@ -91,9 +91,7 @@ def test_running_averages_keep_six_tenths() -> None:
     torch.testing.assert_close(norm.running_mean, torch.full((64,), 4.0))
 
 
-@pytest.mark.parametrize(
-    ("name", "parameters"), [("fast94", 1_972_792), ("fast95", 4_606_520), ("fast96", 9_918_776)]
-)
+@pytest.mark.parametrize(("name", "parameters"), [("fast94", 1_972_792), ("fast95", 4_606_520), ("fast96", 9_918_776)])
 def test_sizes_are_those_of_the_published_networks(name: str, parameters: int) -> None:
     with torch.device("meta"):
         assert sum(p.numel() for p in build(name).parameters()) == parameters

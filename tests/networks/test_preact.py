@@ -12,15 +12,11 @@ BLOCKS = [preact.PlainBlock, preact.ResidualBlock, preact.ResidualBottleneckBloc
 
 def norm(x: Tensor) -> Tensor:
     """A fresh batch norm in training mode."""
-    return (x - x.mean((0, 2, 3), keepdim=True)) / (
-        x.var((0, 2, 3), keepdim=True, unbiased=False) + 1e-5
-    ).sqrt()
+    return (x - x.mean((0, 2, 3), keepdim=True)) / (x.var((0, 2, 3), keepdim=True, unbiased=False) + 1e-5).sqrt()
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-@pytest.mark.parametrize(
-    ("cin", "cout", "down"), [(8, 8, False), (8, 16, False), (8, 8, True), (8, 16, True)]
-)
+@pytest.mark.parametrize(("cin", "cout", "down"), [(8, 8, False), (8, 16, False), (8, 8, True), (8, 16, True)])
 @pytest.mark.parametrize("side", [8, 7])
 def test_block_is_its_definition(block: type[nn.Module], cin: int, cout: int, down: bool, side: int) -> None:
     torch.manual_seed(0)

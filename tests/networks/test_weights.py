@@ -26,9 +26,7 @@ class Trap:
         return open, (str(self.path), "w")
 
 
-@pytest.mark.parametrize(
-    "prefix", ["", "module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.module."]
-)
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.module."])
 def test_prefixes_go(prefix: str) -> None:
     state = small().state_dict()
     assert list(plain_names({prefix + key: value for key, value in state.items()})) == list(state)

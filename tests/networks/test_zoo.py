@@ -36,9 +36,7 @@ def made(architecture: str = "fast", **keywords: object) -> Network:
     keywords = {"num_classes": 3, **({"widths": (24, 24)} if architecture == "fast" else {}), **keywords}
     module = build(architecture, **keywords)
     names = ("a", "b", "c")
-    return Network(
-        module, classes=names, input_size=32, name="mine", architecture=(architecture, keywords)
-    ).eval()
+    return Network(module, classes=names, input_size=32, name="mine", architecture=(architecture, keywords)).eval()
 
 
 def same(one: Network, other: Network) -> bool:
@@ -92,9 +90,7 @@ def test_keywords_of_the_architecture(tmp_path: Path) -> None:
         ({"architecture": "cifar-resnet21", **RED}, "cifar-resnet20"),
     ],
 )
-def test_what_is_wrong_with_a_path_is_one_sentence(
-    tmp_path: Path, settings: dict[str, object], words: str
-) -> None:
+def test_what_is_wrong_with_a_path_is_one_sentence(tmp_path: Path, settings: dict[str, object], words: str) -> None:
     torch.save(build("cifar-resnet20", num_classes=3).state_dict(), tmp_path / "w.pth")
     with pytest.raises(SaccadeError, match=words):
         load(tmp_path / "w.pth", **settings)
@@ -142,9 +138,7 @@ def test_official_weights_in_an_archive_under_either_name(cache: Path) -> None:
     torch.testing.assert_close(network.std.flatten(), torch.tensor([0.229, 0.224, 0.225]))
 
 
-def test_a_download_that_is_not_the_official_file_is_refused(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_download_that_is_not_the_official_file_is_refused(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def wrong(url: str, path: Path, _: object) -> None:
@@ -160,9 +154,7 @@ def test_a_download_that_is_not_the_official_file_is_refused(
 
 @pytest.mark.usefixtures("cache")
 def test_offline_the_error_names_the_three_ways() -> None:
-    with pytest.raises(
-        SaccadeError, match=r"resnet50-0676ba61\.pth.*SACCADE_ARCHIVES.*download\.pytorch\.org"
-    ):
+    with pytest.raises(SaccadeError, match=r"resnet50-0676ba61\.pth.*SACCADE_ARCHIVES.*download\.pytorch\.org"):
         load("resnet50")
 
 
@@ -215,9 +207,7 @@ def photograph(path: Path) -> Tensor:
     with Image.open(path) as file:
         picture = file.convert("RGB")
     scale = 256 / min(picture.size)
-    picture = picture.resize(
-        (round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BILINEAR
-    )
+    picture = picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BILINEAR)
     left, top = (picture.width - 224) // 2, (picture.height - 224) // 2
     data = picture.crop((left, top, left + 224, top + 224)).tobytes()
     return torch.frombuffer(bytearray(data), dtype=torch.uint8).view(224, 224, 3).permute(2, 0, 1) / 255

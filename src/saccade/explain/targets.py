@@ -29,9 +29,7 @@ def class_indices(network: nn.Module, target: Target, *, count: int, classes: in
     many = not isinstance(target, int | str)
     wanted: list[int | str] = list(target) if many else [target] * count  # type: ignore[arg-type, list-item]
     if len(wanted) != count:
-        raise SaccadeError(
-            f"{len(wanted)} targets were given for {count} pictures, expected one, or one for each."
-        )
+        raise SaccadeError(f"{len(wanted)} targets were given for {count} pictures, expected one, or one for each.")
     indices = [_index(network, one, classes) for one in wanted]
     return torch.tensor(indices, dtype=torch.int64)
 

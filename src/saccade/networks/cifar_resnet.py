@@ -49,9 +49,7 @@ class CifarResNet(nn.Module):
     def __init__(self, *, depth: int = 20, num_classes: int = 10) -> None:
         super().__init__()
         if depth < 8 or depth % 6 != 2:
-            raise SaccadeError(
-                f"CifarResNet: a depth of {depth} was asked for; it must be 6n + 2: 8, 14, 20, 32, ..."
-            )
+            raise SaccadeError(f"CifarResNet: a depth of {depth} was asked for; it must be 6n + 2: 8, 14, 20, 32, ...")
         n = depth // 6
         self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)

@@ -66,9 +66,7 @@ class FastBlock(nn.Module):
     activation. (N, cin, H, W) -> (N, cout, H // 2, W // 2).
     """
 
-    def __init__(
-        self, cin: int, cout: int, *, convs: int, activation: type[nn.Module], momentum: float
-    ) -> None:
+    def __init__(self, cin: int, cout: int, *, convs: int, activation: type[nn.Module], momentum: float) -> None:
         super().__init__()
         self.conv1 = _identity_conv(cin, cout)
         self.pool = nn.MaxPool2d(2)
@@ -123,9 +121,7 @@ class FastNet(nn.Module):
         if activation not in ACTIVATIONS:
             raise SaccadeError(f"FastNet: activation {activation!r} is not one of {', '.join(ACTIVATIONS)}.")
         if convs not in (2, 3):
-            raise SaccadeError(
-                f"FastNet: {convs} convolutions in a block were asked for; 2 or 3 are possible."
-            )
+            raise SaccadeError(f"FastNet: {convs} convolutions in a block were asked for; 2 or 3 are possible.")
         act = ACTIVATIONS[activation]
         whitened = 2 * 3 * kernel**2
         self.scale = scale

@@ -94,9 +94,7 @@ class ResNetStage(nn.Sequential):
     def __init__(
         self, Cin: int, Cout: int, num_blocks: int, downsample: bool = True, block: Block = ResidualBlock
     ) -> None:
-        super().__init__(
-            block(Cin, Cout, downsample), *(block(Cout, Cout, False) for _ in range(num_blocks - 1))
-        )
+        super().__init__(block(Cin, Cout, downsample), *(block(Cout, Cout, False) for _ in range(num_blocks - 1)))
 
 
 class ResNet(nn.Module):

@@ -31,7 +31,7 @@ def prepare(network: Network, picture: Float[Tensor, "3 h w"]) -> Float[Tensor, 
     return centre_crop(resize(picture, shorter), side).clamp(0, 1)[None]
 
 
-def predict(network: Network, pictures: Sequence[Float[Tensor, "3 h w"]], *, top: int = 5) -> list[list[Prediction]]:
+def predict(network: Network, pictures: Sequence[Float[Tensor, "3 _ _"]], *, top: int = 5) -> list[list[Prediction]]:
     """The `top` most probable classes of each picture (any sizes, [0, 1]), most probable first."""
     device = next(network.parameters()).device
     answers = []

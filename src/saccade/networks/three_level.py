@@ -100,9 +100,7 @@ class TwoLayerNet(nn.Module):
 class ThreeLayerConvNet(nn.Module):
     """`three_layer_convnet` as a module, filters 5x5 and 3x3. (N, in_channel, 32, 32) -> (N, num_classes)."""
 
-    def __init__(
-        self, in_channel: int = 3, channel_1: int = 32, channel_2: int = 16, num_classes: int = 10
-    ) -> None:
+    def __init__(self, in_channel: int = 3, channel_1: int = 32, channel_2: int = 16, num_classes: int = 10) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channel, channel_1, 5, padding=2)
         self.relu1 = nn.ReLU()

@@ -72,8 +72,7 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], *, origin: str) -> None
     ]
     if problems:
         raise SaccadeError(
-            f"The weights in {origin} do not fit: {'; '.join(problems)}. "
-            "Check the architecture and its num_classes."
+            f"The weights in {origin} do not fit: {'; '.join(problems)}. Check the architecture and its num_classes."
         )
     module.load_state_dict(complete)
 

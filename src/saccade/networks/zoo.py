@@ -123,9 +123,7 @@ def load(
         if architecture is not None:
             return _from_weights(path, architecture, name=path.stem, **given)
         if given:
-            raise SaccadeError(
-                f"Loading {path}: {', '.join(given)} can only be given along with architecture=."
-            )
+            raise SaccadeError(f"Loading {path}: {', '.join(given)} can only be given along with architecture=.")
         if path.is_file() and path.suffix != ".safetensors":
             raise SaccadeError(
                 f"Loading {path}: such a file does not describe its network; say which architecture the "
@@ -256,9 +254,7 @@ def _accuracy(meta: Mapping[str, Any]) -> str:
     test = meta.get("metrics", {}).get("test", {})
     if "accuracy" in meta or "accuracy" not in test:
         return str(meta.get("accuracy", "not stated"))
-    return f"{test['accuracy']:.1%} top-1, {meta.get('recipe', {}).get('data', 'its own')} test".replace(
-        "%", " %"
-    )
+    return f"{test['accuracy']:.1%} top-1, {meta.get('recipe', {}).get('data', 'its own')} test".replace("%", " %")
 
 
 def _official_row(name: str) -> Row:
