@@ -24,7 +24,7 @@ LICENCE = {
     "tiny-imagenet": "weights MIT; trained on Tiny ImageNet, whose pictures are for research and teaching",
     "cifar10-jpeg": "weights MIT; trained on a JPEG re-compression of CIFAR-10",
 }
-EPS = (1 / 255, 2 / 255, 3 / 255)
+EPS = (1 / 255, 3 / 255)
 
 
 def main() -> None:
@@ -46,7 +46,7 @@ def main() -> None:
     network = saccade.load(target)
     device = choose_device()
     test = load_data(recipe.data, split="test", size=recipe.size or None)
-    size = recipe.sizes[-1] if recipe.sizes else recipe.size or None
+    size = network.input_size
     world = World(0, 1, device)
     network.to(device)
     plain = evaluate(network, test, size=size, world=world)

@@ -27,8 +27,16 @@ def test_a_lossless_picture_comes_back_as_it_was(format: str) -> None:
 @pytest.mark.parametrize(
     ("share", "words"),
     [
-        (0.0, "0 %"), (0.0001, "0.1 %"), (0.004, "0.4 %"), (0.0094, "0.9 %"), (0.0096, "1 %"), (0.824, "82 %"),
-        (0.9949, "99 %"), (0.996, "99.6 %"), (0.99999, "99.9 %"), (1.0, "100 %"),
+        (0.0, "0 %"),
+        (0.0001, "0.1 %"),
+        (0.004, "0.4 %"),
+        (0.0094, "0.9 %"),
+        (0.0096, "1 %"),
+        (0.824, "82 %"),
+        (0.9949, "99 %"),
+        (0.996, "99.6 %"),
+        (0.99999, "99.9 %"),
+        (1.0, "100 %"),
     ],
 )
 def test_shares_in_words(share: float, words: str) -> None:
@@ -37,7 +45,7 @@ def test_shares_in_words(share: float, words: str) -> None:
 
 def test_bars_are_as_long_as_their_shares() -> None:
     html = bars([("cat & dog", 0.75), ("owl", 0.003)], right=["owl"])
-    assert re.findall("--share:([^\"]*)", html) == ["75.00%", "0.30%"]
+    assert re.findall('--share:([^"]*)', html) == ["75.00%", "0.30%"]
     assert "cat &amp; dog</span><span>75 %" in html
     assert html.count("✓") == 1
     assert html.index("✓") > html.index("owl")

@@ -26,8 +26,7 @@ def image(
     height, width = (round(side / density) for side in picture.shape[1:])
     classes = f' class="{kind}"' if kind else ""
     return (
-        f'<img{classes} src="data:image/{format};base64,{data}" width="{width}" height="{height}" '
-        f'alt="{escape(alt)}">'
+        f'<img{classes} src="data:image/{format};base64,{data}" width="{width}" height="{height}" alt="{escape(alt)}">'
     )
 
 

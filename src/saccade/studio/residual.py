@@ -49,8 +49,13 @@ class Pair:
         return [row["val_accuracy"] for row in self.fitted[network].history if "val_accuracy" in row]
 
 
-def train_pair(recipe: Recipe = RECIPE, *, val: int = VAL, callback: Callback | None = None,
-               say: Callable[[str], None] = lambda sentence: None) -> Pair:
+def train_pair(
+    recipe: Recipe = RECIPE,
+    *,
+    val: int = VAL,
+    callback: Callback | None = None,
+    say: Callable[[str], None] = lambda sentence: None,
+) -> Pair:
     """Train plain32 and resnet32 on the same generated scenes in the same order; a seed gives one result."""
     train = scenes(recipe.count, size=recipe.size, seed=recipe.seed)
     held_out = scenes(val, size=recipe.size, seed=recipe.seed, split="val")
@@ -58,8 +63,10 @@ def train_pair(recipe: Recipe = RECIPE, *, val: int = VAL, callback: Callback | 
     for name in NAMES:
         say(f"Training {name} on {recipe.count:,} generated scenes, {recipe.epochs} times over.")
         fitted[name] = _train(replace(recipe, name=name, network=name), train, held_out, callback)
-        say(f"{name} names {fitted[name].history[-1]['val_accuracy']:.0%} of {val:,} new scenes rightly, after "
-            f"{fitted[name].seconds:.0f} seconds.")
+        say(
+            f"{name} names {fitted[name].history[-1]['val_accuracy']:.0%} of {val:,} new scenes rightly, after "
+            f"{fitted[name].seconds:.0f} seconds."
+        )
     raw, labels = held_out.take(torch.arange(min(SHOWN, val)))
     pictures = raw.permute(0, 3, 1, 2).float() / 255
     with evaluating(fitted["resnet32"].network):
@@ -81,10 +88,14 @@ def residual_section(pair: Pair) -> str:
     """The part "What a residual connection is worth": the blocks, the curves, and scenes with answers."""
     recipe = pair.recipe
     accuracy, loss = _plots(pair)
-    alts = (_spell("Share of new scenes named rightly", pair, pair.accuracies),
-            _spell("Loss in training", pair, partial(_losses, pair)))
-    captions = ("Scenes of the validation set named rightly, after each pass through the training scenes.",
-                "The loss on the scenes being trained on.")
+    alts = (
+        _spell("Share of new scenes named rightly", pair, pair.accuracies),
+        _spell("Loss in training", pair, partial(_losses, pair)),
+    )
+    captions = (
+        "Scenes of the validation set named rightly, after each pass through the training scenes.",
+        "The loss on the scenes being trained on.",
+    )
     plots = "".join(
         f"<figure>{image(plot, alt=alt, kind='plot', density=2, quality=100)}"
         f'<figcaption class="quiet">{caption}</figcaption></figure>'
@@ -130,8 +141,9 @@ def figures(pair: Pair) -> dict[str, Tensor]:
     return {
         "accuracy": accuracy,
         "loss": loss,
-        "scenes": sheet([list(pair.pictures[i : i + 8]) for i in rows], captions=[captions[i : i + 8] for i in rows],
-                        cell=96),
+        "scenes": sheet(
+            [list(pair.pictures[i : i + 8]) for i in rows], captions=[captions[i : i + 8] for i in rows], cell=96
+        ),
     }
 
 
@@ -173,7 +185,7 @@ def _verdict(pair: Pair) -> str:
     plain, residual = (pair.accuracies(name)[-1] for name in ("plain32", "resnet32"))
     seconds = [pair.fitted[name].seconds for name in ("plain32", "resnet32")]
     result = (
-        f'After {seconds[0]:.0f} and {seconds[1]:.0f} seconds of training, the plain network names '
+        f"After {seconds[0]:.0f} and {seconds[1]:.0f} seconds of training, the plain network names "
         f'<b class="one">{per_cent(plain)}</b> of new scenes rightly, the residual network '
         f'<b class="two">{per_cent(residual)}</b>. '
     )

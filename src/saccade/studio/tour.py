@@ -118,21 +118,33 @@ def _colophon(networks: Sequence[Network], missing: Sequence[str], pair: residua
     """Who made this page, with what, from what, when."""
     about = versions()
     rows = [
-        ("Made", f"{datetime.now().astimezone():%d %B %Y, %H:%M %Z}, by <code>saccade tour</code>, in "
-                 f"{times['all']:.0f} seconds: {times['photographs']:.0f} for the photographs, {times['training']:.0f} "
-                 "to train two networks, the rest to draw"),
+        (
+            "Made",
+            f"{datetime.now().astimezone():%d %B %Y, %H:%M %Z}, by <code>saccade tour</code>, in "
+            f"{times['all']:.0f} seconds: {times['photographs']:.0f} for the photographs, {times['training']:.0f} "
+            "to train two networks, the rest to draw",
+        ),
         ("Machine", escape(f"{about['device']}, {about['threads']} threads, {about['system']}")),
         ("Versions", escape(f"saccade {about['saccade']}, PyTorch {about['torch']}, Python {about['python']}")),
         ("Seed", f"{pair.recipe.seed}; on the same machine the same seed gives the same networks, bit for bit"),
         *((network.name, escape(_card(network))) for network in networks),
         *(("Left out", escape(sentence)) for sentence in missing),
         ("Photographs", "samples of scikit-image, whose <code>skimage.data</code> states their sources and licences"),
-        ("Scenes", f"drawn by <code>saccade.data.scenes({pair.recipe.count}, size={pair.recipe.size}, "
-                   f"seed={pair.recipe.seed})</code>, and with <code>split=\"val\"</code>"),
-        ("Figures", "beside this page: " + ", ".join(f"{name}.png" for name in
-                                                    ("predictions", "saliency", "accuracy", "loss", "scenes"))),
-        ("Read on", "saliency: Simonyan, Vedaldi and Zisserman 2014, arXiv:1312.6034; residual networks: He, Zhang, "
-                    "Ren and Sun 2015, arXiv:1512.03385, and 2016, arXiv:1603.05027"),
+        (
+            "Scenes",
+            f"drawn by <code>saccade.data.scenes({pair.recipe.count}, size={pair.recipe.size}, "
+            f'seed={pair.recipe.seed})</code>, and with <code>split="val"</code>',
+        ),
+        (
+            "Figures",
+            "beside this page: "
+            + ", ".join(f"{name}.png" for name in ("predictions", "saliency", "accuracy", "loss", "scenes")),
+        ),
+        (
+            "Read on",
+            "saliency: Simonyan, Vedaldi and Zisserman 2014, arXiv:1312.6034; residual networks: He, Zhang, "
+            "Ren and Sun 2015, arXiv:1512.03385, and 2016, arXiv:1603.05027",
+        ),
     ]
     recipe = escape(json.dumps(pair.recipe.as_dict(), indent=1))
     summary = 'The recipe of the residual network; the plain one differs in <code>"network": "plain32"</code>'
@@ -156,5 +168,3 @@ def _card(network: Network) -> str:
     if recipe.get("adversarial", "none") != "none":
         said.append(f"trained under attack ({recipe['adversarial']}, eps {recipe['eps']:.4f})")
     return ", ".join(said)
-
-
