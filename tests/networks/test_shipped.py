@@ -35,14 +35,23 @@ def test_weights_card_log_and_recipe_belong_together(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_cat_is_a_cat_at_any_size(name: str) -> None:
+def test_coffee_is_espresso(name: str) -> None:
     network = load(name)
-    if network.classes is None or "tabby" not in network.classes:
-        pytest.skip("knows no cats")
-    [answers] = predict(network, [sample("chelsea")], top=5)
+    if network.classes is None or "espresso" not in network.classes:
+        pytest.skip("knows no coffee")
+    [answers] = predict(network, [sample("coffee")], top=1)
+    assert answers[0].name == "espresso"
+    assert answers[0].probability > 0.8
+
+
+def test_a_cat_is_a_cat() -> None:
+    [answers] = predict(load("tinynet"), [sample("chelsea")], top=5)
     assert CATS & {answer.name for answer in answers}
-    for height, width in ((16, 16), (75, 130)):
-        assert network(torch.rand(2, 3, height, width)).shape == (2, 200)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (75, 130)])
+def test_tinynet_takes_any_size(size: tuple[int, int]) -> None:
+    assert load("tinynet")(torch.rand(2, 3, *size)).shape == (2, 200)
 
 
 @pytest.mark.slow

@@ -31,7 +31,12 @@ def resize(pictures: Tensor, size: int | tuple[int, int], *, method: str = "bicu
     if method == "nearest":
         out = interpolate(exact, size=(h, w), mode="nearest-exact")
     else:
-        out = interpolate(exact, size=(h, w), mode=method, antialias=True, align_corners=False)
+        narrow = exact
+        if w == 1:  # PyTorch 2.13 goes wrong on the way to a single column; two equal ones are right
+            rows = exact.shape[-2]
+            narrow = interpolate(exact, size=(rows, 1), mode=method, antialias=True, align_corners=False)
+            narrow = narrow.repeat(1, 1, 1, 2)
+        out = interpolate(narrow, size=(h, max(w, 2)), mode=method, antialias=True, align_corners=False)[..., :w]
     if method == "bicubic":  # each picture by its own range: who else is in the batch must not matter
         out = out.clamp(exact.amin((1, 2, 3), keepdim=True), exact.amax((1, 2, 3), keepdim=True))
     return out.to(pictures.dtype).reshape(*pictures.shape[:-2], h, w)
