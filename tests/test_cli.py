@@ -1,7 +1,10 @@
 """The command line as a person meets it."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +65,7 @@ def test_train_evaluate_predict_and_export_a_network_on_a_folder(photos: Path, t
         "--muon-lr",
         "0.02",
         *SMALL,
-        "--run",
+        "--folder",
         str(run),
         "--device",
         "cpu",
@@ -110,7 +113,7 @@ def test_a_finished_run_is_not_trained_again(photos: Path, tmp_path: Path) -> No
         "--epochs",
         "2",
         *SMALL,
-        "--run",
+        "--folder",
         str(tmp_path / "run"),
         "--device",
         "cpu",
@@ -137,7 +140,7 @@ def test_find_rate_suggests_and_plots(photos: Path, tmp_path: Path) -> None:
             "--optimiser",
             "sgd",
             *SMALL,
-            "--run",
+            "--folder",
             str(tmp_path / "run"),
             "--device",
             "cpu",
@@ -208,3 +211,20 @@ def test_missing_pictures_and_wrong_classes_are_said(tmp_path: Path) -> None:
         invoke("predict", "missing.jpg", "-n", str(tmp_path / "n.safetensors"))
     with pytest.raises(SaccadeError, match="3 classes and scenes has 10"):
         invoke("evaluate", str(tmp_path / "n.safetensors"), "scenes")
+
+
+def test_torchrun_ends_where_one_process_does(photos: Path, tmp_path: Path) -> None:
+    arguments = ["-m", "saccade", "train", "tinynet", "--data", str(photos), "--val", "8", "--epochs", "2", *SMALL]
+    arguments += ["--device", "cpu", "--precision", "fp32", "--json"]
+    environment = {**os.environ, "SACCADE_HOME": str(tmp_path / "home")}
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    found = {}
+    for name, launcher in (("one", []), ("two", torchrun)):
+        command = [sys.executable, *launcher, *arguments, "--folder", str(tmp_path / name)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
+        found[name] = json.loads(done.stdout.splitlines()[-1])["test"]
+    assert found["one"]["loss"] == pytest.approx(found["two"]["loss"], abs=1e-5)
+    weights = [load(tmp_path / name / "final.safetensors").state_dict() for name in found]
+    for key, value in weights[0].items():
+        torch.testing.assert_close(value, weights[1][key], atol=1e-5, rtol=1e-5)

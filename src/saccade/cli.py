@@ -43,7 +43,7 @@ def main() -> None:
 def train(
     context: typer.Context,
     recipe: Annotated[str | None, typer.Argument(help="A recipe; without one, the recipes are listed.")] = None,
-    run: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/<recipe>.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/RECIPE.")] = None,
     find_rate: Annotated[bool, typer.Option("--find-rate", help="Only look for a learning rate; plot it.")] = False,
     tensorboard: Annotated[bool, typer.Option(help="Also write TensorBoard events (extra `log`).")] = False,
     device: Device = "auto",
@@ -62,7 +62,7 @@ def train(
         _table(["recipe", "network", "data", "epochs", "batch", "optimiser"], rows, as_json)
         return
     chosen = find_recipe(recipe).override(_pairs(context.args))
-    folder = run or Path("runs") / chosen.name
+    folder = folder or Path("runs") / chosen.name
     with joined(device) as world:
         if find_rate:
             _find_rate(chosen, folder, world.device, as_json)

@@ -40,14 +40,14 @@ class Run:
             except (ValueError, KeyError, TypeError) as error:
                 raise SaccadeError(
                     f"{path} is damaged, so the run in {self.folder} cannot be gone on with. Choose another folder "
-                    "with --run, or delete that one."
+                    "with --folder, or delete that one."
                 ) from error
             changed = sorted(k for k in recipe.keys() | before.keys() if recipe.get(k) != before.get(k))
             if changed:
                 first = changed[0]
                 raise SaccadeError(
                     f"{self.folder} holds a run of another recipe ({first} was {before.get(first)!r}, now "
-                    f"{recipe.get(first)!r}). Choose another folder with --run, or delete that one."
+                    f"{recipe.get(first)!r}). Choose another folder with --folder, or delete that one."
                 )
         elif write:
             write_text(path, json.dumps({"recipe": recipe, "versions": versions()}, indent=1) + "\n")

@@ -1,0 +1,62 @@
+"""Everything that the README shows runs."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from saccade import cli
+from saccade.data import DATASETS
+from saccade.networks import load
+from saccade.networks.zoo import SHIPPED
+from saccade.pictures import read, sample, write
+from saccade.train import RECIPES
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+COMMANDS = sorted(set(re.findall(r"`(saccade [^`]+)`", README)))
+
+
+def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    [block] = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    exec(compile(block, "README.md", "exec"), {})
+    assert read(tmp_path / "why.png").shape == (3, 64, 64)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_run(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(sample("coffee"), tmp_path / "photo.jpg")
+    _, verb, *arguments = shlex.split(command)
+    if verb == "train":  # hours and archives: here only the names are checked
+        assert arguments[0] in RECIPES
+        options = dict(zip(arguments[1::2], arguments[2::2], strict=True))
+        assert options["--data"] in {*DATASETS, "photos/"}
+        return
+    if verb == "evaluate":
+        load(arguments[0])
+        assert arguments[1] in DATASETS
+        return
+    result = CliRunner().invoke(cli.app, [verb, *arguments])
+    assert result.exit_code == 0, result.output
+    if verb == "predict":
+        assert "espresso" in result.stdout
+
+
+def test_figures_are_those_of_the_networks() -> None:
+    for name in ("tinynet", "tinynet-robust"):
+        metrics = load(name).meta["metrics"]
+        [row] = [line for line in README.splitlines() if line.startswith(f"| [`{name}`]")]
+        stated = [float(number) for number in re.findall(r"([\d.]+) %", row)]
+        measured = [metrics["test"]["accuracy"], metrics["test"]["top5"], *metrics["attacked"].values()]
+        assert stated == [round(100 * value, 1) for value in measured]
+
+
+def test_links_lead_somewhere() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), ROOT / "CONTRIBUTING.md", *SHIPPED.glob("*.md")]
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text("utf-8")):
+            assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
