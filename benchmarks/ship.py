@@ -84,7 +84,7 @@ def main() -> None:
         f"| architecture | {network.architecture[0] if network.architecture else '?'}, "
         f"{sum(p.numel() for p in network.parameters()):,} parameters |",
         f"| trained on | {recipe.data}, {recipe.epochs} epochs, seed {recipe.seed} |",
-        f"| test pictures | {len(test):,}, looked at once, after training; n = 1 run |",
+        f"| test pictures | {len(test):,}, used for no decision; n = 1 run |",
         f"| accuracy | {accuracy} |",
         *(f"| accuracy, test-time augmentation {key[4:]} | {value:.1%} |" for key, value in extra.items()),
         *(
