@@ -162,7 +162,7 @@ class Bench:
 
     def judge(self, network: Network, images: ImageSet, recipe: Recipe) -> dict[str, Any]:
         """Accuracy plain and with six views, at the size of the last epochs."""
-        size = recipe.sizes[-1] if recipe.sizes else recipe.size or None
+        size = recipe.final_size
         plain = evaluate(network, images, size=size, precision=self.precision)
         views = evaluate(network, images, size=size, tta="six", precision=self.precision)
         return {"accuracy": plain["accuracy"], "accuracy_six_views": views["accuracy"]}

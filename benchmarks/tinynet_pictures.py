@@ -41,7 +41,7 @@ def class_pictures(network: Network, targets: list[int], *, size: int = 96, step
     return pictures
 
 
-def restyle(network: Network, content: Tensor, style: Tensor, *, steps: int = 250, style_weight: float = 3e3) -> Tensor:
+def restyle(network: Network, content: Tensor, style: Tensor, *, steps: int = 250, style_weight: float = 3.0) -> Tensor:
     """Gatys et al. 2016 on the first ReLU of each stage: content (1, 3, H, W) in the style of a picture."""
     taps = ["stem", *(f"stage{i}.unit1" for i in range(1, 5))]
     found: list[Tensor] = []
@@ -67,7 +67,7 @@ def restyle(network: Network, content: Tensor, style: Tensor, *, steps: int = 25
                 now = features(picture)
                 loss = (now[3] - wanted).square().mean() / wanted.square().mean()
                 for feature, target in zip(now, grams, strict=True):
-                    loss = loss + style_weight / 1e3 * (gram(feature) - target).square().mean() / target.square().mean()
+                    loss = loss + style_weight * (gram(feature) - target).square().mean() / target.square().mean()
                 loss = loss + 2.0 * (picture.diff(dim=2).square().mean() + picture.diff(dim=3).square().mean())
                 optimiser.zero_grad()
                 (picture.grad,) = torch.autograd.grad(loss, picture)

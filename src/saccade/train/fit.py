@@ -341,7 +341,7 @@ def _validate(state: Fit, val: ImageSet | None, epoch: int, run: Run | None) -> 
     if val is None or len(val) == 0:
         return {}
     recipe, network = state.recipe, state.averaged()
-    size = recipe.sizes[-1] if recipe.sizes else recipe.size or None
+    size = recipe.final_size
     result = evaluate(network, val, size=size, world=state.world, precision=state.precision)
     state.check_finite(result["loss"])
     row: dict[str, Any] = {f"val_{key}": value for key, value in result.items()}

@@ -103,6 +103,11 @@ class Recipe:
             return self.size or None
         return self.sizes[min(epoch, len(self.sizes) - 1)]
 
+    @property
+    def final_size(self) -> int | None:
+        """Side of the pictures in the last epoch, at which the network is measured; None for that of the data."""
+        return self.sizes[-1] if self.sizes else self.size or None
+
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))

@@ -112,7 +112,7 @@ def train(
     if run.resumable:
         say(f"Going on with the run in {run.folder}.")
     fitted = fit(network, training, recipe, val=val, run=run, world=world, callback=callback, precision=precision)
-    size = recipe.sizes[-1] if recipe.sizes else recipe.size or None
+    size = recipe.final_size
     metrics: dict[str, Any] = {
         "val_accuracy_best": fitted.best,
         "epochs": fitted.epochs,
