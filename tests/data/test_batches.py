@@ -113,6 +113,14 @@ def test_sizes():
     assert collect(crops)[0][0].shape == (5, 3, 6, 9)
 
 
+def test_an_epoch_without_crops_shows_whole_pictures_in_its_own_order():
+    images = make()
+    batches = Batches(images, batch_size=5, augment=Augment(crop=0.3))
+    for x, y in collect(batches, epoch=2, crop=1.0):
+        torch.testing.assert_close(x, images.pictures[y].permute(0, 3, 1, 2) / 255, rtol=0, atol=1e-7)
+    assert not equal(collect(batches, epoch=2, crop=1.0), collect(batches, epoch=2))
+
+
 def test_the_cutout_has_the_colour_asked_for():
     batches = Batches(make(), batch_size=5, augment=Augment(cutout=2), fill=(0.25, 0.5, 0.75))
     for x, _ in collect(batches):

@@ -131,6 +131,14 @@ def test_sizes_by_epoch():
     assert replace(BASE, size=40).size_at(3) == 40
 
 
+def test_the_last_epochs_are_not_cropped():
+    recipe = replace(BASE, epochs=5, crop=0.4, uncropped=2)
+    assert [recipe.crop_at(epoch) for epoch in range(5)] == [0.4, 0.4, 0.4, 1.0, 1.0]
+    assert replace(recipe, uncropped=0).crop_at(4) == 0.4
+    with pytest.raises(SaccadeError, match="uncropped must be 0 or more"):
+        replace(recipe, uncropped=-1)
+
+
 @given(st.data())
 @settings(max_examples=40, deadline=None)
 def test_numbers_survive_json_exactly(data):

@@ -5,6 +5,7 @@ an epoch follow from (seed, epoch), so "epoch e, step s" is all that a resumed r
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int
@@ -51,14 +52,16 @@ class Batches:
         return full + (rest > 0 and self.augment is None)
 
     def epoch(
-        self, epoch: int = 0, *, start: int = 0, size: int | None = None
+        self, epoch: int = 0, *, start: int = 0, size: int | None = None, crop: float | None = None
     ) -> Iterator[tuple[Float[Tensor, "b 3 h w"], Int[Tensor, " b"]]]:
         """Pictures (B, 3, H, W) in [0, 1], channels last, and labels (B,), from step `start` of `epoch` on.
 
-        size: side of the pictures in this epoch, instead of the one given at the start.
+        size, crop: side of the pictures and least share of a crop in this epoch, instead of those given at the start.
         """
         height, width = self.images.size
         augment = self.augment or Augment()
+        if crop is not None:
+            augment = replace(augment, crop=crop)
         shuffle = self.augment is not None
         draws = draw(len(self.images), augment, seed=self.seed, epoch=epoch, shuffle=shuffle, ratio=width / height)
         for step in range(start, len(self)):

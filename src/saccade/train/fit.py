@@ -306,7 +306,10 @@ def _loop(
         state.network.train()
         if recipe.whiten and epoch >= recipe.whiten_bias_epochs:
             state.network.get_submodule("module.whitening").requires_grad_(False)
-        for pictures, labels in state.batches.epoch(epoch, start=state.step % per_epoch, size=recipe.size_at(epoch)):
+        batches = state.batches.epoch(
+            epoch, start=state.step % per_epoch, size=recipe.size_at(epoch), crop=recipe.crop_at(epoch)
+        )
+        for pictures, labels in batches:
             state.advance(pictures, labels)
             if state.step % log_every == 0 and state.step % per_epoch:
                 record(_row(state, epoch))

@@ -50,7 +50,8 @@ class Recipe:
     flip: Literal["none", "random", "alternating"] = "random"
     translate: int = 0
     cutout: int = 0
-    crop: float = 1.0
+    crop: float = 1.0  # least share of the area that a random resized crop keeps
+    uncropped: int = 0  # in the last so many epochs none is cropped: objects as large as when measured (FixRes)
     mixup: float = 0.0  # alpha of the Beta distribution, 0 for none
     cutmix: float = 0.0
     label_smoothing: float = 0.0
@@ -85,6 +86,7 @@ class Recipe:
             "mixup and cutmix must be 0 or more": min(self.mixup, self.cutmix) >= 0,
             "label_smoothing must be in [0, 1)": 0 <= self.label_smoothing < 1,
             "ema, clip and patience must be 0 or more": min(self.ema, self.clip, self.patience) >= 0,
+            "uncropped must be 0 or more": self.uncropped >= 0,
             "attack_steps must be 1 or more": self.attack_steps >= 1,
             "eps must be above zero where adversarial is set": self.adversarial == "none" or self.eps > 0,
         }
@@ -102,6 +104,14 @@ class Recipe:
         if not self.sizes:
             return self.size or None
         return self.sizes[min(epoch, len(self.sizes) - 1)]
+
+    def crop_at(self, epoch: int) -> float:
+        """Least share of the area that a crop keeps in `epoch`.
+
+        A random crop, enlarged, shows its objects larger than they will be in a whole picture; a few last epochs
+        without it let the network get used to their true size (Touvron et al. 2019, arXiv:1906.06423).
+        """
+        return self.crop if epoch < self.epochs - self.uncropped else 1.0
 
     @property
     def final_size(self) -> int | None:
