@@ -22,6 +22,7 @@ def test_names_of_a_room_are_those_listed(room: str, names: str) -> None:
             "ARCHITECTURES",
             "RECIPES",
             "DATASETS",
+            "DECODERS",
             "IMAGENET_MEAN",
             "IMAGENET_STD",
         ), f"{name} has no docstring"
