@@ -6,7 +6,7 @@ its hypotheses share.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -19,6 +19,7 @@ State = tuple[Tensor, ...]
 Memory = tuple[Tensor, ...]
 
 
+@runtime_checkable
 class Stepper(Protocol):
     """What decoding needs of a decoder."""
 
