@@ -60,7 +60,7 @@ def scale(length, penalty):
 
 
 def exhaustive(model, seed, longest, penalty, rules):
-    """The best of all finished sentences of at most `longest` words; else of all unfinished ones."""
+    """All finished sentences of at most `longest` words, best first; behind them the unfinished ones."""
     finished, cut = [], []
 
     def grow(history, total):
@@ -76,7 +76,7 @@ def exhaustive(model, seed, longest, penalty, rules):
                 grow([*history, word], total + log)
 
     grow([], 0.0)
-    return max(finished or cut)
+    return sorted(finished, reverse=True), sorted(cut, reverse=True)
 
 
 def plain_beam(model, seed, beam, longest, penalty, rules):
@@ -111,13 +111,13 @@ def sentence(decoded, row):
 @pytest.mark.parametrize("rules", [Rules(), Rules(unknown=True, block=1), Rules(block=2)])
 def test_a_beam_as_wide_as_everything_is_exhaustive(penalty, end, rules):
     model, longest = Table(6, end=end), 4
-    found = beam_search(model, seeds(5), beam=200, longest=longest, length_penalty=penalty, rules=rules)
+    found = beam_search(model, seeds(5), beam=200, longest=longest, length_penalty=penalty, rules=rules, many=3)
     for row in range(5):
-        rank, best = exhaustive(model, row, longest, penalty, rules)
-        assert sentence(found, row) == best
-        finished = best[-1] == END
-        total = rank * scale(len(best), penalty) if finished else rank
-        assert found.log_probability[row].item() == pytest.approx(total, rel=1e-6)
+        finished, cut = exhaustive(model, row, longest, penalty, rules)
+        best = [(rank * scale(len(words), penalty), words) for rank, words in finished] + cut
+        for decoded, (log, words) in zip(found, best, strict=False):
+            assert sentence(decoded, row) == words
+            assert decoded.log_probability[row].item() == pytest.approx(log, rel=1e-6)
 
 
 @given(
@@ -131,10 +131,10 @@ def test_a_beam_as_wide_as_everything_is_exhaustive(penalty, end, rules):
 @settings(max_examples=40, deadline=None)
 def test_the_batched_beam_is_the_beam_of_each_picture(beam, longest, end, penalty, block, first):
     model, rules = Table(7, end=end), Rules(block=block)
-    found = beam_search(model, seeds(4, first), beam=beam, longest=longest, length_penalty=penalty, rules=rules)
+    found = beam_search(model, seeds(4, first), beam=beam, longest=longest, length_penalty=penalty, rules=rules)[0]
     for row in range(4):
         assert sentence(found, row) == plain_beam(model, first + row, beam, longest, penalty, rules)[1]
-    alone = beam_search(model, seeds(1, first + 2), beam=beam, longest=longest, length_penalty=penalty, rules=rules)
+    alone = beam_search(model, seeds(1, first + 2), beam=beam, longest=longest, length_penalty=penalty, rules=rules)[0]
     assert sentence(alone, 0) == sentence(found, 2)
 
 
@@ -142,7 +142,7 @@ def test_the_batched_beam_is_the_beam_of_each_picture(beam, longest, end, penalt
 def test_beam_of_one_is_greedy(end):
     model = Table(9, end=end)
     greedy = sample(model, seeds(8), temperature=0, longest=6)[0]
-    beam = beam_search(model, seeds(8), beam=1, longest=6)
+    beam = beam_search(model, seeds(8), beam=1, longest=6)[0]
     for row in range(8):
         assert sentence(beam, row) == sentence(greedy, row)
     assert_close(beam.log_probability.double(), greedy.log_probability.double(), rtol=1e-6, atol=1e-6)
@@ -150,7 +150,7 @@ def test_beam_of_one_is_greedy(end):
 
 def test_a_wider_beam_finds_no_worse_sentence_when_all_end():
     model = Table(6, end=1.0)
-    scores = [beam_search(model, seeds(20), beam=beam, longest=5).log_probability for beam in (1, 40, 400)]
+    scores = [beam_search(model, seeds(20), beam=beam, longest=5)[0].log_probability for beam in (1, 40, 400)]
     assert (scores[2] >= scores[0] - 1e-6).all()
     assert (scores[2] >= scores[1] - 1e-6).all()
 
@@ -164,7 +164,7 @@ def test_sentences_probabilities_and_attention_belong_together(name):
     memory = decoder.remember(features.mean((2, 3)) if decoder.wants == "pooled" else features)
     memory = tuple(part.detach() for part in memory)
     found = [
-        beam_search(decoder, memory, beam=3, longest=7, length_penalty=0.5),
+        *beam_search(decoder, memory, beam=3, longest=7, length_penalty=0.5, many=2),
         *sample(decoder, memory, longest=7, many=2, generator=torch.Generator().manual_seed(0)),
     ]
     for decoded in found:
@@ -208,6 +208,7 @@ def test_what_cannot_be_asked_gets_one_sentence():
     model = Table(6)
     for call, message in (
         (lambda: beam_search(model, seeds(1), beam=0), "beam must be 1 or more, got 0"),
+        (lambda: beam_search(model, seeds(1), beam=2, many=3), "3 sentences were asked for of a beam of 2"),
         (lambda: sample(model, seeds(1), longest=0), "longest must be 1 or more, got 0"),
         (lambda: sample(model, seeds(1), top_p=0.0), r"top_p in \(0, 1\]"),
         (lambda: sample(model, seeds(1), temperature=-1.0), "temperature and top_k must be 0 or more"),

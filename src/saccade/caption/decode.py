@@ -148,20 +148,31 @@ def beam_search(
     longest: int = 20,
     length_penalty: float = 0.0,
     rules: Rules = Rules(),
-) -> Decoded:
-    """The best sentence of each picture that is found with `beam` hypotheses open at a time.
+    many: int = 1,
+) -> list[Decoded]:
+    """The `many` best sentences of each picture that are found with `beam` hypotheses open at a time, best first.
 
     A sentence is finished when its END is among the `beam` best continuations of a step; the search of a picture ends
     when `beam` sentences are finished and no open hypothesis can still beat the worst of them. Sentences are ranked by
     log-probability / ((5 + length) / 6) ^ length_penalty (Wu et al. 2016, arXiv:1609.08144; length with END). Where
-    none is finished within `longest` steps, the best open hypothesis is given as it stands. Beam 1 is greedy.
+    too few are finished within `longest` steps, the best open hypotheses follow as they stand. Beam 1 is greedy.
     """
-    _check(longest=longest, beam=beam)
+    _check(longest=longest, beam=beam, many=many)
+    if many > beam:
+        raise SaccadeError(f"Decoding captions: {many} sentences were asked for of a beam of {beam}; widen the beam.")
     search = _Search(decoder, memory, beam, longest, length_penalty, rules)
     for step in range(longest):
         if not search.advance(step):
             break
-    return search.result()
+    return [search.result(place) for place in range(many)]
+
+
+@dataclass(frozen=True)
+class _Sentence:
+    rank: float
+    log_probability: float
+    words: Tensor
+    attention: Tensor | None
 
 
 class _Search:
@@ -170,17 +181,16 @@ class _Search:
     def __init__(self, decoder: Stepper, memory: Memory, beam: int, longest: int, penalty: float, rules: Rules) -> None:
         self.decoder, self.memory, self.rules = decoder, memory, rules
         self.beam, self.longest, self.penalty = beam, longest, penalty
-        self.count, self.device = len(memory[0]), memory[0].device
-        self.rows = torch.arange(self.count, device=self.device)  # which pictures are still searched
+        count, device = len(memory[0]), memory[0].device
+        self.rows = torch.arange(count, device=device)  # which pictures are still searched
         self.state = decoder.start(memory)
-        self.words = torch.full((self.count, 1), START, device=self.device)
-        self.history = self.words.new_empty(self.count, 1, 0)
+        self.words = torch.full((count, 1), START, device=device)
+        self.history = self.words.new_empty(count, 1, 0)
         self.looks: Tensor | None = None  # (n, K, t, P), in step with the history
-        self.logs = torch.zeros(self.count, 1, device=self.device)
-        self.best_rank = torch.full((self.count,), -torch.inf, device=self.device, dtype=torch.float64)
+        self.logs = torch.zeros(count, 1, device=device)
         # ranks of the best finished sentences of the pictures still searched
-        self.finished = torch.full((self.count, beam), -torch.inf, device=self.device, dtype=torch.float64)
-        self.found: dict[int, tuple[float, Tensor, Tensor | None]] = {}
+        self.finished = torch.full((count, beam), -torch.inf, device=device, dtype=torch.float64)
+        self.found: list[list[_Sentence]] = [[] for _ in range(count)]
 
     def scale(self, length: int) -> float:
         return float(((5 + length) / 6) ** self.penalty)
@@ -198,37 +208,42 @@ class _Search:
             looks = attention[:, :, None] if self.looks is None else torch.cat([self.looks, attention[:, :, None]], 2)
         ends = (words == END) & torch.isfinite(values)
         ends[:, self.beam :] = False
-        self._finish(values / self.scale(step + 1), ends, parents, looks)
+        self._finish(values, ends, parents, looks)
         # the best `beam` that do not end stay open; at most `beam` of the candidates end, so they are there
         going = torch.where(words == END, -torch.inf, values)
         self.logs, chosen = going.topk(min(self.beam, going.shape[1]), dim=1)
         parents, self.words = parents.gather(1, chosen), words.gather(1, chosen)
-        pick = torch.arange(len(parents), device=self.device)[:, None]
+        pick = torch.arange(len(parents), device=parents.device)[:, None]
         self.state = tuple(part[pick, parents] for part in state)
         self.history = torch.cat([self.history[pick, parents], self.words[..., None]], 2)
         self.looks = None if looks is None else looks[pick, parents]
-        return self._drop_ended(step)
+        return self._drop_ended(last=step + 1 == self.longest)
 
-    def _finish(self, ranks: Tensor, ends: Tensor, parents: Tensor, looks: Tensor | None) -> None:
-        """Enter finished sentences: their ranks, and of each picture the best sentence itself."""
-        ranks = torch.where(ends, ranks, -torch.inf).to(self.finished)
+    def _finish(self, logs: Tensor, ends: Tensor, parents: Tensor, looks: Tensor | None) -> None:
+        """Enter the sentences that end here."""
+        scale = self.scale(self.history.shape[2] + 1)
+        ranks = torch.where(ends, logs.double() / scale, -torch.inf)
         self.finished = torch.cat([self.finished, ranks], 1).topk(self.beam, dim=1).values
-        best, place = ranks.max(1)
-        for i in (best > self.best_rank[self.rows]).nonzero()[:, 0].tolist():
-            row, parent = int(self.rows[i]), int(parents[i, place[i]])
-            sentence = torch.cat([self.history[i, parent], self.words.new_tensor([END])])
-            self.found[row] = (float(best[i]), sentence, None if looks is None else looks[i, parent])
-            self.best_rank[row] = best[i]
+        row, place = ends.nonzero(as_tuple=True)
+        parent = parents[row, place]
+        sentences = torch.cat([self.history[row, parent], torch.full_like(row, END)[:, None]], 1)
+        attention = [None] * len(row) if looks is None else looks[row, parent]
+        for i, owner in enumerate(self.rows[row].tolist()):
+            log = float(logs[row[i], place[i]])
+            self.found[owner].append(_Sentence(log / scale, log, sentences[i], attention[i]))
 
-    def _drop_ended(self, step: int) -> bool:
-        bound = self.logs[:, 0] / self.scale(self.longest)  # the best rank an open hypothesis could reach
-        last = step + 1 == self.longest
-        over = (bound.to(self.finished) <= self.finished[:, -1]) | torch.isinf(self.logs[:, 0])
-        keep = (~over).nonzero()[:, 0]
+    def _drop_ended(self, *, last: bool) -> bool:
+        """Take out the pictures whose search is over; those cut short keep their open hypotheses, behind the rest."""
+        bound = self.logs[:, 0].double() / self.scale(self.longest)  # the best rank an open hypothesis could reach
+        over = (bound <= self.finished[:, -1]) | torch.isinf(self.logs[:, 0])
         if last:
-            for i in torch.isinf(self.best_rank[self.rows]).nonzero()[:, 0].tolist():
-                look = None if self.looks is None else self.looks[i, 0]
-                self.found[int(self.rows[i])] = (float(self.logs[i, 0]), self.history[i, 0], look)
+            for i in (~over).nonzero()[:, 0].tolist():
+                found = self.found[int(self.rows[i])]
+                for k, log in enumerate(self.logs[i, : max(self.beam - len(found), 0)].tolist()):
+                    if log > -torch.inf:
+                        look = None if self.looks is None else self.looks[i, k]
+                        found.append(_Sentence(-torch.inf, log, self.history[i, k], look))
+        keep = (~over).nonzero()[:, 0]
         if len(keep) < len(self.rows):
             self.rows, self.finished, self.words = self.rows[keep], self.finished[keep], self.words[keep]
             self.logs, self.history = self.logs[keep], self.history[keep]
@@ -237,19 +252,19 @@ class _Search:
             self.memory = tuple(part[keep] for part in self.memory)
         return len(keep) > 0 and not last
 
-    def result(self) -> Decoded:
-        """The best sentence of every picture."""
-        sentences = [self.found[row] for row in range(self.count)]
-        steps = max((len(words) for _, words, _ in sentences), default=0)
-        words = torch.full((self.count, steps), NULL, device=self.device)
-        logs = torch.zeros(self.count, device=self.device)
-        looks = [look for _, _, look in sentences]
-        attention = None if not looks or looks[0] is None else looks[0].new_zeros(self.count, steps, looks[0].shape[1])
-        for row, (rank, sentence, look) in enumerate(sentences):
-            words[row, : len(sentence)] = sentence
-            logs[row] = rank * (self.scale(len(sentence)) if sentence[-1] == END else 1.0)
-            if attention is not None and look is not None:
-                attention[row, : len(sentence)] = look
+    def result(self, place: int) -> Decoded:
+        """Of every picture the sentence in this place, an empty one of probability 0 where there are not so many."""
+        none = _Sentence(-torch.inf, -torch.inf, self.words.new_empty(0), None)
+        chosen = [([*sorted(some, key=lambda s: -s.rank), *[none] * (place + 1)])[place] for some in self.found]
+        steps = max((len(sentence.words) for sentence in chosen), default=0)
+        words = self.words.new_full((len(chosen), steps), NULL)
+        logs = self.logs.new_tensor([sentence.log_probability for sentence in chosen])
+        looks = next((s.attention for some in self.found for s in some if s.attention is not None), None)
+        attention = None if looks is None else looks.new_zeros(len(chosen), steps, looks.shape[1])
+        for row, sentence in enumerate(chosen):
+            words[row, : len(sentence.words)] = sentence.words
+            if attention is not None and sentence.attention is not None:
+                attention[row, : len(sentence.words)] = sentence.attention
         return Decoded(words, logs, attention)
 
 
