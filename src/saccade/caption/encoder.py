@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
-from torch.nn import functional as F
 
 from saccade.caption.pairs import CaptionSet
 from saccade.engine.fetch import cache_folder
@@ -20,6 +19,7 @@ from saccade.engine.guards import evaluating
 from saccade.errors import SaccadeError
 from saccade.networks.activations import activations, last_spatial_layer
 from saccade.networks.network import Network
+from saccade.pictures import resize
 
 Progress = Callable[[int, int], None]
 BATCH = 32
@@ -27,7 +27,7 @@ BATCH = 32
 
 @dataclass(frozen=True, eq=False)
 class Encoder:
-    """Pictures (N, 3, H, W) in [0, 1] of any size -> features (N, C, h, w) of `layer`, seen at `size` x `size` pixels."""
+    """Pictures (N, 3, H, W) in [0, 1], any size -> features (N, C, h, w) of `layer`, seen at `size` x `size` pixels."""
 
     network: Network
     layer: str
@@ -45,9 +45,7 @@ class Encoder:
 
     def __call__(self, pictures: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c a b"]:
         if pictures.shape[2:] != (self.size, self.size):
-            pictures = F.interpolate(
-                pictures, size=(self.size, self.size), mode="bilinear", antialias=True, align_corners=False
-            )
+            pictures = resize(pictures, (self.size, self.size)).clamp(0, 1)
         found = activations(self.network, pictures.contiguous(memory_format=torch.channels_last), [self.layer])
         return found[self.layer]
 
@@ -76,7 +74,7 @@ def to_float(pictures: UInt8[Tensor, "n h w 3"]) -> Float[Tensor, "n 3 h w"]:
 def features_of(
     encoder: Encoder, data: CaptionSet, *, pooled: bool = False, keep: bool = True, progress: Progress | None = None
 ) -> Float[Tensor, "total ..."]:
-    """The features of all pictures behind `data`, (total, C, h, w), or (total, C) if `pooled`; take `data.rows` of them.
+    """The features of all pictures behind `data`, (total, C, h, w), or (total, C) if `pooled`; take `data.rows` of it.
 
     They are computed once, in float16, into a file of fixed size that is mapped into memory; a computation that was
     stopped goes on where it was. keep: False computes them in memory. Raises `SaccadeError` if the disk is full.

@@ -113,15 +113,15 @@ def _source(name_or_path: str | Path) -> Path:
     source = Path(name_or_path).expanduser()
     if not (source.is_dir() or is_archive(source)):
         raise SaccadeError(
-            f"Loading captions: {name_or_path} is none of {', '.join(KNOWN)}, scenes, and there is no folder or archive "
-            "(zip, tar, tar.gz, tar.xz, tar.bz2) of that path."
+            f"Loading captions: {name_or_path} is none of {', '.join(KNOWN)}, scenes, and there is no folder or "
+            "archive (zip, tar, tar.gz, tar.xz, tar.bz2) of that path."
         )
     return source
 
 
 def _fill(source: Path, writer: Writer, progress: Progress | None) -> Labelling:
     """Decode every picture that a caption names; put all sentences and problems down in `captions.json`."""
-    files = {name: content for name, content in members(source, wanted=is_caption_file)}
+    files = dict(members(source, wanted=is_caption_file))
     listing = read_listing(files)
     wanted = {PurePosixPath(entry.picture).name for entry in listing.entries}
     kept: list[str] = []

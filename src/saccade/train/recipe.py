@@ -1,17 +1,15 @@
 """A recipe: every decision of a training run in one frozen value."""
 
-import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 from saccade.data.augment import Augment
-from saccade.errors import SaccadeError
+from saccade.engine.settings import Settings
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Settings):
     """What to train, on what, how. Each field can be given on the command line as `--field value`.
 
     Sizes are pixels, durations epochs, eps in units of the picture's range [0, 1].
@@ -71,28 +69,24 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for key, kind in get_type_hints(type(self)).items():
-            if get_origin(kind) is Literal and getattr(self, key) not in get_args(kind):
-                given, names = getattr(self, key), ", ".join(get_args(kind))
-                raise SaccadeError(f"Recipe {self.name}: {key} must be one of {names}, got {given!r}.")
-        checks = {
-            "epochs must be 1 or more": self.epochs >= 1,
-            "batch_size must be 1 or more": self.batch_size >= 1,
-            "lr must be above zero": self.lr > 0,
-            "momentum must be in [0, 1)": 0 <= self.momentum < 1,
-            "weight_decay must be 0 or more": self.weight_decay >= 0,
-            "warmup must be in [0, 1)": 0 <= self.warmup < 1,
-            "start_factor and end_factor must be 0 or more": min(self.start_factor, self.end_factor) >= 0,
-            "mixup and cutmix must be 0 or more": min(self.mixup, self.cutmix) >= 0,
-            "label_smoothing must be in [0, 1)": 0 <= self.label_smoothing < 1,
-            "ema, clip and patience must be 0 or more": min(self.ema, self.clip, self.patience) >= 0,
-            "uncropped must be 0 or more": self.uncropped >= 0,
-            "attack_steps must be 1 or more": self.attack_steps >= 1,
-            "eps must be above zero where adversarial is set": self.adversarial == "none" or self.eps > 0,
-        }
-        for message, holds in checks.items():
-            if not holds:
-                raise SaccadeError(f"Recipe {self.name}: {message}.")
+        self.check_choices()
+        self.demand(
+            {
+                "epochs must be 1 or more": self.epochs >= 1,
+                "batch_size must be 1 or more": self.batch_size >= 1,
+                "lr must be above zero": self.lr > 0,
+                "momentum must be in [0, 1)": 0 <= self.momentum < 1,
+                "weight_decay must be 0 or more": self.weight_decay >= 0,
+                "warmup must be in [0, 1)": 0 <= self.warmup < 1,
+                "start_factor and end_factor must be 0 or more": min(self.start_factor, self.end_factor) >= 0,
+                "mixup and cutmix must be 0 or more": min(self.mixup, self.cutmix) >= 0,
+                "label_smoothing must be in [0, 1)": 0 <= self.label_smoothing < 1,
+                "ema, clip and patience must be 0 or more": min(self.ema, self.clip, self.patience) >= 0,
+                "uncropped must be 0 or more": self.uncropped >= 0,
+                "attack_steps must be 1 or more": self.attack_steps >= 1,
+                "eps must be above zero where adversarial is set": self.adversarial == "none" or self.eps > 0,
+            }
+        )
 
     @property
     def augment(self) -> Augment:
@@ -117,59 +111,3 @@ class Recipe:
     def final_size(self) -> int | None:
         """Side of the pictures in the last epoch, at which the network is measured; None for that of the data."""
         return self.sizes[-1] if self.sizes else self.size or None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
-        return plain
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Recipe":
-        """The inverse of `as_dict`."""
-        unknown = sorted(values.keys() - get_type_hints(cls).keys())
-        if unknown:
-            raise SaccadeError(f"A recipe has no field {unknown[0]!r}; it may be from another version of Saccade.")
-        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**plain)
-
-    def override(self, changes: Mapping[str, str]) -> "Recipe":
-        """This recipe with fields replaced by values given as text, each checked against the field's type."""
-        hints = get_type_hints(type(self))
-        parsed = {}
-        for key, text in changes.items():
-            name = key.replace("-", "_")
-            if name not in hints:
-                raise SaccadeError(f"A recipe has no field {key!r}; its fields are {', '.join(hints)}.")
-            parsed[name] = _parse(key, text, hints[name])
-        return dataclasses.replace(self, **parsed)
-
-
-def _parse(key: str, text: str, kind: Any) -> Any:
-    """`text` as a value of type `kind`."""
-    try:
-        if kind is bool:
-            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[text.lower()]
-        if kind is int:
-            return int(text)
-        if kind is float:
-            top, slash, bottom = text.partition("/")  # as in --eps 8/255
-            return float(top) / float(bottom) if slash else float(text)
-        if kind is str:
-            return text
-        if getattr(kind, "__origin__", None) is Literal:
-            if text not in kind.__args__:
-                raise ValueError
-            return text
-        if getattr(kind, "__origin__", None) is tuple:
-            return tuple(kind.__args__[0](part) for part in text.split(",") if part)
-        value = json.loads(text)
-        if not isinstance(value, dict):
-            raise ValueError
-        return value
-    except (ValueError, KeyError, ZeroDivisionError) as error:
-        expected = {int: "a whole number", float: "a number", bool: "true or false"}.get(kind)
-        if getattr(kind, "__origin__", None) is Literal:
-            expected = "one of " + ", ".join(kind.__args__)
-        elif getattr(kind, "__origin__", None) is tuple:
-            expected = "numbers separated by commas"
-        raise SaccadeError(f"--{key} got {text!r}; {expected or 'a JSON object'} is expected.") from error

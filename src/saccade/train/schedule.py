@@ -1,11 +1,28 @@
 """The learning rate as a pure function of the step."""
 
 import math
+from typing import Protocol, runtime_checkable
 
-from saccade.train.recipe import Recipe
+
+@runtime_checkable
+class Scheduled(Protocol):
+    """The fields of a recipe that say how its learning rate goes."""
+
+    @property
+    def schedule(self) -> str: ...
+    @property
+    def warmup(self) -> float: ...
+    @property
+    def start_factor(self) -> float: ...
+    @property
+    def end_factor(self) -> float: ...
+    @property
+    def milestones(self) -> tuple[float, ...]: ...
+    @property
+    def epochs(self) -> int: ...
 
 
-def factor(step: int, steps: int, recipe: Recipe) -> float:
+def factor(step: int, steps: int, recipe: Scheduled) -> float:
     """Share of the peak learning rate at `step` of `steps` (counted from 0).
 
     All but "linear" first rise linearly from `start_factor` to 1 over the warm-up. Then "one-cycle" falls linearly

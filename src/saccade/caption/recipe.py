@@ -1,0 +1,105 @@
+"""The recipe of a captioner: every decision of its training in one frozen value, and the recipes that come along."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from saccade.engine.settings import Settings
+from saccade.networks.registry import unknown
+
+
+@dataclass(frozen=True)
+class CaptionRecipe(Settings):
+    """What to train, on what, how. Each field can be given on the command line as `--field value`.
+
+    Sizes are pixels, durations epochs, lengths words.
+    """
+
+    name: str
+    data: str  # a data set of `saccade.caption.load_captions`
+    network: str = "tinynet"  # the encoder: a network of the zoo, or a file
+    layer: str = ""  # whose features are read, by default the last that is a map
+    size: int = 0  # side at which the encoder sees pictures, by default its own
+    stored: int = 192  # side at which pictures are kept
+    fit: Literal["squash", "crop", "pad"] = "squash"
+    normalise: bool = True  # features to mean 0 and spread 1 by channel
+    fine_tune: float = 0.0  # learning rate of the encoder, as a share of the decoder's; 0 leaves it as it is
+
+    decoder: str = "attention"
+    options: Mapping[str, Any] = field(default_factory=dict)  # keywords of the decoder
+    minimum: int = 5  # a word that occurs less often is unknown
+    longest: int = 20  # words of a sentence, its end included; longer captions are cut
+
+    count: int = 0  # use only so many training pictures, 0 for all
+    val: int = 0  # validate on only so many pictures, 0 for all
+    epochs: int = 10
+    batch_size: int = 32  # pictures
+    captions: int = 5  # sentences of each in a step
+    loss: Literal["token", "sequence"] = "token"  # mean over words, or (the course) sum over words by sentences
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    schedule: Literal["one-cycle", "cosine", "linear", "step", "constant"] = "cosine"
+    warmup: float = 0.05
+    start_factor: float = 0.0
+    end_factor: float = 0.0
+    milestones: tuple[float, ...] = ()
+    clip: float = 5.0  # largest norm of the gradient, 0 for no limit
+    label_smoothing: float = 0.0
+    scheduled_sampling: float = 0.0  # share of words replaced by the decoder's own guesses in the last epoch
+    doubly_stochastic: float = 0.0  # weight of the wish to look everywhere once (show, attend and tell)
+    reinforce: int = 0  # so many last epochs maximise CIDEr itself, by self-critical training
+    reinforce_lr: float = 5e-5
+    samples: int = 5  # sentences drawn for each picture then
+
+    patience: int = 0  # stop after so many epochs without a better CIDEr, 0 for never
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.check_choices()
+        self.demand(
+            {
+                "epochs, batch_size, captions and minimum must be 1 or more": min(
+                    self.epochs, self.batch_size, self.captions, self.minimum
+                )
+                >= 1,
+                "longest must be 2 or more": self.longest >= 2,
+                "lr and reinforce_lr must be above zero": min(self.lr, self.reinforce_lr) > 0,
+                "fine_tune, weight_decay, clip, doubly_stochastic and patience must be 0 or more": min(
+                    self.fine_tune, self.weight_decay, self.clip, self.doubly_stochastic, self.patience
+                )
+                >= 0,
+                "label_smoothing, scheduled_sampling and warmup must be in [0, 1)": all(
+                    0 <= share < 1 for share in (self.label_smoothing, self.scheduled_sampling, self.warmup)
+                ),
+                "reinforce must be from 0 to epochs": 0 <= self.reinforce <= self.epochs,
+                "samples must be 2 or more": self.samples >= 2,
+            }
+        )
+
+
+# The course's three networks and settings (EECS 498-007, assignment 4, part 2).
+_COURSE = CaptionRecipe(
+    "course-rnn",
+    "flickr8k",
+    normalise=False,
+    decoder="rnn",
+    options={"wordvec_dim": 256, "hidden_dim": 512},
+    longest=16,
+    epochs=60,
+    batch_size=250,
+    captions=1,
+    loss="sequence",
+    schedule="constant",
+    warmup=0.0,
+    clip=0.0,
+)
+
+CAPTION_RECIPES: dict[str, CaptionRecipe] = {recipe.name: recipe for recipe in (_COURSE,)}
+"""The recipes by name."""
+
+
+def find_caption_recipe(name: str) -> CaptionRecipe:
+    """The recipe called `name`; raises `SaccadeError` with the names there are."""
+    if name not in CAPTION_RECIPES:
+        raise unknown("caption recipe", name, CAPTION_RECIPES)
+    return CAPTION_RECIPES[name]
