@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from saccade import console
+from saccade.cli_caption import caption
 from saccade.errors import SaccadeError
 
 app = typer.Typer(
@@ -22,6 +23,9 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 NetworkName = Annotated[str, typer.Option("--network", "-n", help="A name of `saccade models`, or a weight file.")]
+
+
+app.add_typer(caption, name="caption")
 
 
 def main() -> None:
@@ -59,9 +63,9 @@ def train(
 
     if recipe is None:
         rows = [[r.name, r.network, r.data, str(r.epochs), str(r.batch_size), r.optimiser] for r in RECIPES.values()]
-        _table(["recipe", "network", "data", "epochs", "batch", "optimiser"], rows, as_json)
+        console.table(["recipe", "network", "data", "epochs", "batch", "optimiser"], rows, as_json)
         return
-    chosen = find_recipe(recipe).override(_pairs(context.args))
+    chosen = find_recipe(recipe).override(console.pairs(context.args))
     folder = folder or Path("runs") / chosen.name
     with joined(device) as world:
         if find_rate:
@@ -79,7 +83,7 @@ def train(
                 tensorboard=tensorboard,
             )
         if world.first:
-            _result({"run": str(folder), **trained.metrics}, as_json)
+            console.result({"run": str(folder), **trained.metrics}, as_json)
 
 
 def _find_rate(recipe: Any, folder: Path, device: Any, as_json: bool) -> None:
@@ -90,7 +94,7 @@ def _find_rate(recipe: Any, folder: Path, device: Any, as_json: bool) -> None:
     found = find_rate(make_network(recipe, pictures).to(device), pictures, recipe)
     plot = folder / "rates.png"
     write(found.plot(), plot)
-    _result({"suggestion": found.suggestion, "plot": str(plot)}, as_json)
+    console.result({"suggestion": found.suggestion, "plot": str(plot)}, as_json)
 
 
 @app.command(epilog="Example: `saccade evaluate tinynet tiny-imagenet --tta flip`")
@@ -136,7 +140,7 @@ def evaluate(
         result["accuracy_under_attack"] = evaluate_under_attack(
             found, images, norm="linf", eps=eps, size=side, device=chosen
         )
-    _result(result, as_json)
+    console.result(result, as_json)
 
 
 @app.command(epilog="Example: `saccade predict cat.jpg dog.png --top 3`")
@@ -153,7 +157,7 @@ def predict(
     from saccade.networks import predict as ask
 
     found = load(network).to(choose_device(device))
-    answers = ask(found, [_picture(name) for name in pictures], top=top)
+    answers = ask(found, [console.picture(name) for name in pictures], top=top)
     if as_json:
         typer.echo(json.dumps({name: [asdict(p) for p in row] for name, row in zip(pictures, answers, strict=True)}))
         return
@@ -176,7 +180,7 @@ def export(
     from saccade.networks.export import export_onnx
 
     difference = export_onnx(load(network), output, size=size)
-    _result({"file": str(output), "largest_difference": difference}, as_json)
+    console.result({"file": str(output), "largest_difference": difference}, as_json)
 
 
 @app.command(epilog="Examples: `saccade data` · `saccade data tiny-imagenet` · `saccade data photos/`")
@@ -199,12 +203,12 @@ def data(
         for row in catalogue():
             known = row.dataset
             facts = [f"{known.train:,} + {known.test:,} pictures", f"{known.classes} classes", row.state]
-            _entry(known.name, facts, [known.description, known.licence])
+            console.entry(known.name, facts, [known.description, known.licence])
         return
     with console.counting("reading pictures") as progress:
         images = load_data(name, split="train", progress=progress)
     mean, std = channel_statistics(images)
-    _result(
+    console.result(
         {
             "data": name,
             "training_pictures": len(images),
@@ -227,7 +231,7 @@ def models(
 
     if classes is not None:
         names = load(classes).classes or ()
-        _table(["index", "class"], [[str(i), name] for i, name in enumerate(names)], as_json)
+        console.table(["index", "class"], [[str(i), name] for i, name in enumerate(names)], as_json)
         return
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in catalogue()], default=str))
@@ -235,7 +239,7 @@ def models(
     for row in catalogue():
         state = "here" if row.found else "to download"
         facts = [f"{row.parameters / 1e6:.1f} M parameters", f"{row.megabytes:.0f} MB", state]
-        _entry(row.name, facts, [row.accuracy, row.source, row.licence])
+        console.entry(row.name, facts, [row.accuracy, row.source, row.licence])
 
 
 @app.command(epilog="Example: `saccade tour -o tour`")
@@ -246,57 +250,4 @@ def tour(
     """Make a page that shows what this library does, on photographs, in a few minutes."""
     from saccade.studio import tour as make
 
-    _result({"page": str(make(output, say=console.say))}, as_json)
-
-
-def _picture(name: str) -> Any:
-    from saccade.pictures import read, sample, sample_names
-
-    return sample(name) if name in sample_names() and not Path(name).exists() else read(name)
-
-
-def _pairs(arguments: list[str]) -> dict[str, str]:
-    """`--field value` and `--field=value` as a mapping."""
-    pairs: dict[str, str] = {}
-    rest = list(arguments)
-    while rest:
-        head = rest.pop(0)
-        if not head.startswith("--"):
-            raise SaccadeError(f"train: did not expect {head!r}; fields of the recipe are given as --field value.")
-        key, equals, value = head[2:].partition("=")
-        if not equals:
-            if not rest:
-                raise SaccadeError(f"train: --{key} needs a value.")
-            value = rest.pop(0)
-        pairs[key] = value
-    return pairs
-
-
-def _result(values: dict[str, Any], as_json: bool) -> None:
-    """Named values, one a line, or as JSON."""
-    if as_json:
-        typer.echo(json.dumps(values))
-        return
-    for key, value in values.items():
-        if isinstance(value, dict):
-            value = ", ".join(f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in value.items())
-        elif isinstance(value, float):
-            value = f"{value:.4g}"
-        typer.echo(f"{key.replace('_', ' ')}: {value}")
-
-
-def _entry(name: str, facts: list[str], lines: list[str]) -> None:
-    """A name with its facts on one line, and further lines below."""
-    console.out.print(f"[bold]{name}[/]  {' · '.join(facts)}", highlight=False)
-    for line in lines:
-        console.out.print(f"    {line}", style="dim", highlight=False)
-
-
-def _table(head: list[str], rows: list[list[str]], as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps([dict(zip(head, row, strict=True)) for row in rows]))
-        return
-    table = Table(*head, box=None, header_style="bold")
-    for row in rows:
-        table.add_row(*row)
-    console.out.print(table)
+    console.result({"page": str(make(output, say=console.say))}, as_json)

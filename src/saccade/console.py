@@ -1,11 +1,14 @@
 """What the command line shows: progress with an estimate on a terminal, plain lines elsewhere."""
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -15,6 +18,10 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
+from torch import Tensor
+
+from saccade.errors import SaccadeError
 
 out = Console()
 err = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -43,7 +50,7 @@ def training() -> Iterator[Callable[[dict[str, Any]], None]]:
 
     def line(row: dict[str, Any]) -> None:
         start.append((time.monotonic(), row["step"]))
-        if "val_accuracy" in row or row["step"] == row["steps"]:
+        if _ends_epoch(row) or row["step"] == row["steps"]:
             spent, done = start[-1][0] - start[0][0], row["step"] - start[0][1]
             left = spent / done * (row["steps"] - row["step"]) if done else 0.0
             say(describe(row) + (f", about {left / 60:.0f} min to go" if left > 30 else ""))
@@ -55,8 +62,8 @@ def training() -> Iterator[Callable[[dict[str, Any]], None]]:
         task = bar.add_task("training", total=None)
 
         def update(row: dict[str, Any]) -> None:
-            bar.update(task, completed=row["step"], total=row["steps"], description=f"loss {row['loss']:.3f}")
-            if "val_accuracy" in row:
+            bar.update(task, completed=row["step"], total=row["steps"], description=_aim(row))
+            if _ends_epoch(row):
                 bar.console.print(describe(row), markup=False, highlight=False)
 
         yield update
@@ -64,14 +71,24 @@ def training() -> Iterator[Callable[[dict[str, Any]], None]]:
 
 def describe(row: dict[str, Any]) -> str:
     """One row of measurements in words."""
-    text = f"epoch {row['epoch'] + 1}, step {row['step']} of {row['steps']}: loss {row['loss']:.3f}"
+    text = f"epoch {row['epoch'] + 1}, step {row['step']} of {row['steps']}: {_aim(row)}"
     names = {
         "val_accuracy": "validation",
         "val_accuracy_raw": "without averaging",
         "val_accuracy_attacked": "under attack",
     }
     text += "".join(f", {name} {row[key]:.1%}" for key, name in names.items() if key in row)
+    text += f", CIDEr {100 * row['val_cider']:.1f}" if "val_cider" in row else ""
     return text + (f" ({row['note']})" if "note" in row else "")
+
+
+def _aim(row: dict[str, Any]) -> str:
+    """What is being brought down, or up."""
+    return f"loss {row['loss']:.3f}" if "loss" in row else f"reward {row['reward']:.3f}"
+
+
+def _ends_epoch(row: dict[str, Any]) -> bool:
+    return any(key.startswith("val_") for key in row)
 
 
 def _bar() -> Progress:
@@ -90,3 +107,58 @@ def fail(message: str) -> None:
     """Print an error for a person and leave with status 2."""
     err.print(f"saccade: {message}", markup=False, style="red" if err.is_terminal else None)
     sys.exit(2)
+
+
+def picture(name: str) -> Tensor:
+    """A picture file, or the sample photograph of that name, as (3, H, W)."""
+    from saccade.pictures import read, sample, sample_names
+
+    return sample(name) if name in sample_names() and not Path(name).exists() else read(name)
+
+
+def pairs(arguments: list[str]) -> dict[str, str]:
+    """`--field value` and `--field=value` as a mapping."""
+    found: dict[str, str] = {}
+    rest = list(arguments)
+    while rest:
+        head = rest.pop(0)
+        if not head.startswith("--"):
+            raise SaccadeError(f"did not expect {head!r}; fields of the recipe are given as --field value.")
+        key, equals, value = head[2:].partition("=")
+        if not equals:
+            if not rest:
+                raise SaccadeError(f"--{key} needs a value.")
+            value = rest.pop(0)
+        found[key] = value
+    return found
+
+
+def result(values: dict[str, Any], as_json: bool) -> None:
+    """Named values, one a line, or as JSON."""
+    if as_json:
+        typer.echo(json.dumps(values))
+        return
+    for key, value in values.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in value.items())
+        elif isinstance(value, float):
+            value = f"{value:.4g}"
+        typer.echo(f"{key.replace('_', ' ')}: {value}")
+
+
+def entry(name: str, facts: list[str], lines: list[str]) -> None:
+    """A name with its facts on one line, and further lines below."""
+    out.print(f"[bold]{name}[/]  {' · '.join(facts)}", highlight=False)
+    for line in lines:
+        out.print(f"    {line}", style="dim", highlight=False)
+
+
+def table(head: list[str], rows: list[list[str]], as_json: bool) -> None:
+    """Rows under a head, or as a list of JSON objects."""
+    if as_json:
+        typer.echo(json.dumps([dict(zip(head, row, strict=True)) for row in rows]))
+        return
+    drawn = Table(*head, box=None, header_style="bold")
+    for row in rows:
+        drawn.add_row(*row)
+    out.print(drawn)

@@ -79,7 +79,7 @@ def read_listing(files: dict[str, bytes]) -> Listing:
     Raises `SaccadeError` if none holds any.
     """
     listing = Listing()
-    lists = {name: content for name, content in files.items() if _split_of(name)}
+    lists = {name: content for name, content in files.items() if name.lower().endswith(".txt") and _split_of(name)}
     for name, content in sorted(files.items()):
         read = None if name in lists else _reader(name, content)
         if read is not None:

@@ -1,7 +1,7 @@
 """The recipe of a captioner: every decision of its training in one frozen value, and the recipes that come along."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from saccade.engine.settings import Settings
@@ -94,7 +94,24 @@ _COURSE = CaptionRecipe(
     clip=0.0,
 )
 
-CAPTION_RECIPES: dict[str, CaptionRecipe] = {recipe.name: recipe for recipe in (_COURSE,)}
+_ATTENTION = CaptionRecipe(
+    "attention",
+    "flickr8k",
+    decoder="show-attend-tell",
+    epochs=12,
+    lr=1e-3,
+    label_smoothing=0.1,
+    doubly_stochastic=0.01,
+    patience=4,
+)
+
+_ALL = (
+    _ATTENTION,
+    _COURSE,
+    replace(_COURSE, name="course-lstm", decoder="lstm"),
+    replace(_COURSE, name="course-attention", decoder="attention"),
+)
+CAPTION_RECIPES: dict[str, CaptionRecipe] = {recipe.name: recipe for recipe in _ALL}
 """The recipes by name."""
 
 
