@@ -28,6 +28,7 @@ format: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev       ## the side-by-side measurements; hours, see benchmarks/
 	$(BIN)/python benchmarks/data_pipeline.py
 	$(BIN)/python benchmarks/train_step.py
+	$(BIN)/python benchmarks/recurrent.py
 	$(BIN)/python benchmarks/course_part1.py
 	$(BIN)/python benchmarks/cifar_accuracy.py
 

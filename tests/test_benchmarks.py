@@ -28,7 +28,7 @@ from saccade.train import find_recipe
 from saccade.train.fit import Fit
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
-SCRIPTS = ["train_step", "data_pipeline", "cifar_accuracy", "course_part1"]
+SCRIPTS = ["train_step", "data_pipeline", "cifar_accuracy", "course_part1", "recurrent"]
 
 
 @pytest.fixture(autouse=True)
