@@ -32,6 +32,18 @@ def test_blur_treats_every_pixel_alike():
     torch.testing.assert_close(inside, torch.full_like(inside, 0.25))
 
 
+def test_blur_under_autocast_is_that_of_the_rounded_values():
+    x = torch.rand(2, 3, 8, 6, generator=torch.Generator().manual_seed(0)).bfloat16().requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = BlurPool(3)(x)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found, BlurPool(3)(x.float()).bfloat16(), rtol=0, atol=0)
+    (gradient,) = torch.autograd.grad(found.float().sum(), x)
+    assert gradient.dtype == torch.bfloat16
+    inside = gradient[:, :, 1:-1, 1:-1]
+    torch.testing.assert_close(inside, torch.full_like(inside, 0.25))
+
+
 @pytest.mark.parametrize("side", [16, 17, 23, 31, 64])
 def test_any_size_and_the_taps(side):
     network = small(widths=(8, 12, 16, 16), units=(1, 1, 1, 1)).eval()

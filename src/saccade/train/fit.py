@@ -184,8 +184,9 @@ class Fit:
         average_gradients(parameters, self.world)
         if recipe.clip:
             torch.nn.utils.clip_grad_norm_(parameters, recipe.clip)
-        for optimiser in self.optimisers:
-            optimiser.step()
+        with self.precision.autocast(self.device):  # Muon's matrix products
+            for optimiser in self.optimisers:
+                optimiser.step()
         return loss.detach()
 
     def read_loss(self) -> float:
