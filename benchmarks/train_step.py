@@ -185,7 +185,7 @@ def table_of_losses(plain: Sequence[Sequence[float]], ours: Sequence[Sequence[fl
     return f"{note}\n\n{table(['steps', 'plain', 'ours', 'apart'], lines)}"
 
 
-def report(results: Results, networks: Sequence[str]) -> None:
+def report(results: Results) -> None:
     """The page: a table of speeds for each machine and precision, and the loss curves in tenths."""
     speeds: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for key, cell in results.cells.items():
@@ -205,7 +205,7 @@ def report(results: Results, networks: Sequence[str]) -> None:
     ]
     head = ["network", "machine", "our precision", "plain images/s", "ours images/s", "ratio of a round"]
     body = ["## Speed", "", "Mean and standard deviation over rounds.", "", table(head, rows), ""]
-    for network in networks:
+    for network in dict.fromkeys(cell["settings"]["network"] for cell in results.cells.values()):
         body += [f"## {network}: the same losses", ""]
         for values in results.find(f"same/{network}"):
             steps = len(values["plain"])
@@ -258,7 +258,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 for side in ("plain", f"ours in {precision.name}"):
                     work = partial(bench.curve, network, side, seed, length)
                     results.measure(f"loss/{network}/{side}/{seed}", curve, work)
-            report(results, networks)
+            report(results)
 
 
 if __name__ == "__main__":
