@@ -27,7 +27,7 @@ def attention_tiles(
 
     The tiles have the picture's shape, `side` pixels wide. Raises `SaccadeError` without attention or words.
     """
-    tiles = [_tile(picture, word, look, side, smooth) for word, look in _looks(caption)]
+    tiles = [_tile(picture, [word], look, side, smooth) for word, look in _looks(caption)]
     columns = min(columns, len(tiles))
     rows = -(-len(tiles) // columns)
     _, h, w = tiles[0].shape
@@ -47,10 +47,10 @@ def save_animation(
     if path.suffix.lower() not in kinds:
         raise SaccadeError(f"Writing {path}: an animation ends in .gif or .webp.")
     frames: list[Image.Image] = []
-    said = ""
-    for word, look in _looks(caption):
-        said = f"{said} {word}".strip()
-        tile = _tile(picture, said, look, side, True)
+    looks = _looks(caption)
+    lines = _wrap(caption.words, side)
+    for said, (_, look) in enumerate(looks, 1):
+        tile = _tile(picture, _so_far(lines, said), look, side, True)
         frames.append(Image.fromarray(tile.mul(255).round().byte().permute(1, 2, 0).numpy()))
     buffer = io.BytesIO()
     pauses = [round(1000 * seconds)] * (len(frames) - 1) + [2000]
@@ -67,15 +67,43 @@ def _looks(caption: Caption) -> Sequence[tuple[str, Tensor]]:
     return list(zip(caption.words, caption.attention, strict=True))
 
 
-def _tile(picture: Tensor, word: str, look: Tensor, side: int, smooth: bool) -> Tensor:
+def _bar(side: int) -> tuple[int, int]:
+    """Height of a line of the bar, and size of its letters."""
+    height = max(round(BAR * side / 224), 12)
+    return height, height * 16 // 25
+
+
+def _wrap(words: Sequence[str], side: int) -> list[list[str]]:
+    """The words in lines that fit the bar."""
+    letters = font(_bar(side)[1])
+    lines: list[list[str]] = [[]]
+    for word in words:
+        if lines[-1] and letters.getlength(" ".join([*lines[-1], word])) > side - 8:
+            lines.append([])
+        lines[-1].append(word)
+    return lines
+
+
+def _so_far(lines: Sequence[Sequence[str]], count: int) -> list[str]:
+    """The lines with only the first `count` words; words keep their line as the sentence grows."""
+    said = []
+    for line in lines:
+        said.append(" ".join(line[: max(count, 0)]))
+        count -= len(line)
+    return said
+
+
+def _tile(picture: Tensor, lines: Sequence[str], look: Tensor, side: int, smooth: bool) -> Tensor:
     height = max(round(picture.shape[1] * side / picture.shape[2]), 1)
     small = resize(picture.cpu(), (height, side)).clamp(0, 1)
     share = look[None, None] / look.max().clamp_min(1e-12)
     light = resize(share[0].float().cpu(), (height, side), method="bicubic" if smooth else "nearest").clamp(0, 1)
-    bar = Image.new("RGB", (side, max(round(BAR * side / 224), 12)))
+    line, letters = _bar(side)
+    bar = Image.new("RGB", (side, line * len(lines)))
     canvas = ImageDraw.Draw(bar)
-    size = bar.height * 16 // 25
-    while size > 6 and font(size).getlength(word) > side - 8:
-        size -= 1
-    canvas.text((side / 2, bar.height / 2), word, fill="white", font=font(size), anchor="mm")
+    for place, words in enumerate(lines):
+        size = letters
+        while size > 6 and font(size).getlength(words) > side - 8:
+            size -= 1
+        canvas.text((side / 2, line * (place + 0.5)), words, fill="white", font=font(size), anchor="mm")
     return torch.cat([from_image(bar), small / 2 + light / 2], dim=1)
