@@ -30,7 +30,7 @@ SMALL = {
     "show-attend-tell": {"wordvec_dim": 32, "hidden_dim": 96, "attention_dim": 32, "dropout": 0.0},
     "transformer": {"dim": 48, "heads": 4, "layers": 2, "dropout": 0.0},
 }
-BASE = CaptionRecipe("base", "scenes", minimum=1, batch_size=10, captions=1, clip=1.0, warmup=0.1)
+BASE = CaptionRecipe("base", "scenes", minimum=1, batch_size=10, captions=1, clip=1.0, warmup=0.1, precision="fp32")
 
 
 def eye(size=32):

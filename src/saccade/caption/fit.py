@@ -18,6 +18,7 @@ from saccade.caption.recipe import CaptionRecipe
 from saccade.caption.text import Vocabulary, tokenise
 from saccade.engine.checkpoint import load_checkpoint, save_checkpoint
 from saccade.engine.guards import random_state
+from saccade.engine.precision import Precision, choose_precision
 from saccade.engine.run import Run
 from saccade.engine.seeding import generator, mix
 from saccade.errors import SaccadeError
@@ -55,6 +56,7 @@ class CaptionFit:
             raise SaccadeError(f"Training a captioner: {given}, fewer than one batch of {recipe.batch_size}.")
         self.captioner, self.train, self.features, self.recipe = captioner, train, features, recipe
         self.device = captioner.mean.device
+        self.precision = choose_precision(self.device, recipe.precision)
         captioner.requires_grad_(False)
         groups: list[dict[str, Any]] = [{"params": list(captioner.decoder.parameters()), "lr": recipe.lr}]
         if recipe.fine_tune:
@@ -80,6 +82,7 @@ class CaptionFit:
         return {
             "captioner": self.captioner.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "precision": self.precision.name,
             "step": self.step,
             "steps": self.steps,
             "best": (self.best, self.best_epoch),
@@ -97,6 +100,8 @@ class CaptionFit:
             self.optimiser.load_state_dict(state["optimiser"])
             self.step, self.sums, self.history = state["step"], state["sums"], state["history"]
             self.best, self.best_epoch = state["best"]
+            if state["precision"] != self.precision.name:
+                self.precision = Precision(state["precision"], "as the run began")
             self.seconds, self._clock = state["seconds"], time.monotonic()
         except (KeyError, ValueError, TypeError, RuntimeError) as error:
             raise SaccadeError(
@@ -120,12 +125,13 @@ class CaptionFit:
         self.captioner.train()
         if not recipe.fine_tune:
             self.captioner.network.eval()
-        memory = self._remember(pictures)
-        if self.step < self.likely:
-            loss = self._likelihood(memory, pictures.tolist(), epoch)
-            self._note("loss", float(loss.detach()))
-        else:
-            loss = self._self_critical(memory, pictures.tolist())
+        with self.precision.autocast(self.device):
+            memory = self._remember(pictures)
+            if self.step < self.likely:
+                loss = self._likelihood(memory, pictures.tolist(), epoch)
+                self._note("loss", float(loss.detach()))
+            else:
+                loss = self._self_critical(memory, pictures.tolist())
         if not torch.isfinite(loss):
             raise SaccadeError(
                 f"Training diverged: the loss at step {self.step} is {float(loss.detach())}. Start again with a lower "

@@ -53,6 +53,7 @@ class CaptionRecipe(Settings):
 
     patience: int = 0  # stop after so many epochs without a better CIDEr, 0 for never
     seed: int = 0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # "auto" takes bf16 where it is faster
 
     def __post_init__(self) -> None:
         self.check_choices()

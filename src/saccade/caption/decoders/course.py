@@ -25,7 +25,7 @@ class _Course(Decoder):
         self.output = nn.Linear(hidden_dim, vocabulary)
 
     def remember(self, features: Float[Tensor, "n c"]) -> Memory:
-        return (self.project(features),)
+        return (self.project(features).to(features.dtype),)  # the recurrent functions run in full precision
 
     def read_out(self, states: Float[Tensor, "*any h"]) -> Float[Tensor, "*any v"]:
         scores: Tensor = self.output(states)
@@ -96,7 +96,7 @@ class AttentionDecoder(_Course):
         self.cell: AttentionLSTM = AttentionLSTM(wordvec_dim, hidden_dim)
 
     def remember(self, features: Float[Tensor, "n c height width"]) -> Memory:
-        return (self.project(features.flatten(2).transpose(1, 2)),)  # (N, P, H)
+        return (self.project(features.flatten(2).transpose(1, 2)).to(features.dtype),)  # (N, P, H)
 
     def start(self, memory: Memory) -> State:
         mean = memory[0].mean(dim=1, keepdim=True)

@@ -51,7 +51,8 @@ class ShowAttendTell(Decoder):
 
     def remember(self, features: Float[Tensor, "n c height width"]) -> Memory:
         places = features.flatten(2).transpose(1, 2)
-        return places, self.place(places)
+        keys = self.place(places)
+        return places.to(keys.dtype), keys  # under autocast, cast once and not at every word
 
     def start(self, memory: Memory) -> State:
         mean = memory[0].mean(dim=1, keepdim=True)
