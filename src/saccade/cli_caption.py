@@ -11,7 +11,10 @@ from saccade import console
 from saccade.errors import SaccadeError
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
-CaptionerFile = Annotated[Path, typer.Option("--captioner", "-c", help="A file that `saccade caption train` made.")]
+CaptionerName = Annotated[
+    str, typer.Option("--captioner", "-c", help="One that ships, or a file that `saccade caption train` made.")
+]
+DEFAULT = "tinynet-flickr8k"
 
 
 class _PicturesFirst(TyperGroup):
@@ -31,12 +34,12 @@ caption = typer.Typer(
 
 
 @caption.command(
-    epilog="Examples: `saccade caption cat.jpg -c runs/mine/best.safetensors --attention looks.png` · "
+    epilog="Examples: `saccade caption cat.jpg --attention looks.png` · "
     "`saccade caption *.jpg -c captioner.safetensors --temperature 0.8 --many 3`"
 )
 def pictures(
     files: Annotated[list[str], typer.Argument(metavar="PICTURE...", help="Files, or names of sample photographs.")],
-    captioner: CaptionerFile,
+    captioner: CaptionerName = DEFAULT,
     beam: Annotated[int, typer.Option(min=1, help="Hypotheses of the beam search.")] = 5,
     many: Annotated[int, typer.Option(min=1, help="Sentences for each picture.")] = 1,
     temperature: Annotated[float | None, typer.Option(help="Draw words instead of searching; 0 is greedy.")] = None,
@@ -123,7 +126,7 @@ def train(
 @caption.command(epilog="Example: `saccade caption evaluate flickr8k -c runs/attention-flickr8k/best.safetensors`")
 def evaluate(
     data: Annotated[str, typer.Argument(help="flickr8k, coco, scenes, or a folder or archive with captions.")],
-    captioner: CaptionerFile,
+    captioner: CaptionerName = DEFAULT,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     beam: Annotated[int, typer.Option(min=1, help="Hypotheses of the beam search.")] = 5,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out bad pictures and captions.")] = False,

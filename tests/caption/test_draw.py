@@ -6,7 +6,7 @@ from PIL import Image
 from torch.testing import assert_close
 
 from saccade.caption import Caption, attention_tiles, save_animation
-from saccade.caption.evaluate import grounding
+from saccade.caption.grounding import grounding
 from saccade.errors import SaccadeError
 
 

@@ -1,11 +1,13 @@
 """Captioning: sentences for pictures, with attention that one can see."""
 
-from saccade.caption.captioner import Caption, Captioner
+from saccade.caption.captioner import Caption, Captioner, shipped_captioners
 from saccade.caption.decode import Decoded, Rules, beam_search, sample
 from saccade.caption.decoders import DECODERS
 from saccade.caption.draw import attention_tiles, save_animation
+from saccade.caption.encoder import features_of
 from saccade.caption.evaluate import CaptionReport, CaptionScores, evaluate_captions
 from saccade.caption.fit import fit_captioner, make_captioner, train_captioner
+from saccade.caption.grounding import Grounding, grounding, measure_grounding
 from saccade.caption.metrics import CiderD, bleu, rouge_l
 from saccade.caption.pairs import CaptionSet, load_captions
 from saccade.caption.recipe import CAPTION_RECIPES, CaptionRecipe, find_caption_recipe
@@ -22,19 +24,24 @@ __all__ = [
     "Captioner",
     "CiderD",
     "Decoded",
+    "Grounding",
     "Rules",
     "Vocabulary",
     "attention_tiles",
     "beam_search",
     "bleu",
     "evaluate_captions",
+    "features_of",
     "find_caption_recipe",
     "fit_captioner",
+    "grounding",
     "load_captions",
     "make_captioner",
+    "measure_grounding",
     "rouge_l",
     "sample",
     "save_animation",
+    "shipped_captioners",
     "tokenise",
     "train_captioner",
 ]

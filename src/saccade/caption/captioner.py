@@ -23,6 +23,9 @@ from saccade.networks.network import Network, read_weights
 from saccade.networks.registry import build
 from saccade.networks.zoo import load as load_network
 
+SHIPPED = Path(__file__).parent / "weights"
+"""The folder of the captioners inside the package: `<name>.safetensors` and its card `<name>.md`."""
+
 
 @dataclass(frozen=True)
 class Caption:
@@ -194,8 +197,18 @@ class Captioner(nn.Module):
         write_bytes(path, save(state, metadata={"saccade": json.dumps(description)}))
 
     @classmethod
-    def load(cls, path: str | Path) -> "Captioner":
-        """Read a file that `save` wrote; the captioner comes in evaluation mode, in float32."""
+    def load(cls, source: str | Path) -> "Captioner":
+        """A captioner by the name of one that ships ("tinynet-flickr8k"), or from a file that `save` wrote.
+
+        It comes in evaluation mode, in float32. Raises `SaccadeError` if there is no such thing.
+        """
+        shipped = shipped_captioners()
+        path = shipped.get(str(source)) or Path(source)
+        if not path.exists():
+            names = ", ".join(shipped) or "none ship with this version"
+            raise SaccadeError(
+                f"There is no captioner {str(source)!r}: neither a file nor one of those that ship ({names})."
+            )
         description, state = read_weights(path)
         if description is None or description.get("kind") != "captioner":
             raise SaccadeError(f"{path} holds no captioner; `saccade caption train` makes one.")
@@ -222,6 +235,11 @@ class Captioner(nn.Module):
             first = str(error).splitlines()[0]
             raise SaccadeError(f"{path} is no whole captioner ({first}); it may be of another version.") from error
         return captioner.eval()
+
+
+def shipped_captioners() -> dict[str, Path]:
+    """The captioners inside the package: name to file."""
+    return {path.stem: path for path in sorted(SHIPPED.glob("*.safetensors"))}
 
 
 def make_encoder(network: str | Path | Network, *, layer: str = "", size: int = 0) -> Encoder:

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from saccade.caption.captioner import Captioner
@@ -122,9 +121,3 @@ def best_constant(train: CaptionSet, val: CaptionSet, *, most: int = 50) -> str:
     judge = CiderD([[tokenise(caption) for caption in captions] for captions in val.captions])
     rows = range(0, len(val), max(len(val) // 200, 1))
     return max(common, key=lambda sentence: sum(judge.scores([sentence.split()] * len(rows), list(rows))))
-
-
-def grounding(attention: Tensor, mask: Tensor) -> float:
-    """Share of attention (h, w), which sums to 1, inside a mask (H, W) of the picture."""
-    area = torch.nn.functional.adaptive_avg_pool2d(mask[None].float(), (attention.shape[0], attention.shape[1]))[0]
-    return float((attention * area).sum())

@@ -99,15 +99,48 @@ _ATTENTION = CaptionRecipe(
     "attention",
     "flickr8k",
     decoder="show-attend-tell",
-    epochs=12,
-    lr=1e-3,
+    epochs=8,
+    lr=6e-4,
     label_smoothing=0.1,
     doubly_stochastic=0.01,
     patience=4,
 )
 
+# The captioner that ships: small, so that all of it fits into 8 MB.
+_TINYNET = replace(
+    _ATTENTION,
+    name="tinynet-flickr8k",
+    size=128,
+    minimum=8,
+    options={"wordvec_dim": 112, "hidden_dim": 192, "attention_dim": 96, "dropout": 0.3},
+    lr=2e-3,
+)
+
+# Generated scenes: the encoder learns with the decoder, which may look where it likes.
+_SCENES = replace(
+    _ATTENTION,
+    name="scenes",
+    data="scenes",
+    layer="stage3.unit2",
+    size=64,
+    stored=64,
+    normalise=False,
+    fine_tune=0.3,
+    minimum=1,
+    options={"wordvec_dim": 128, "hidden_dim": 256, "attention_dim": 128, "dropout": 0.0},
+    epochs=12,
+    batch_size=64,
+    lr=2e-3,
+    clip=1.0,
+    label_smoothing=0.0,
+    doubly_stochastic=0.0,
+    patience=0,
+)
+
 _ALL = (
     _ATTENTION,
+    _TINYNET,
+    _SCENES,
     _COURSE,
     replace(_COURSE, name="course-lstm", decoder="lstm"),
     replace(_COURSE, name="course-attention", decoder="attention"),
