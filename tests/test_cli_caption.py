@@ -83,7 +83,7 @@ def test_train_caption_and_evaluate_on_a_folder(photos: Path, tmp_path: Path) ->
 
 
 def test_what_cannot_be_done_is_one_sentence(photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(SaccadeError, match="There is no weight file"):
+    with pytest.raises(SaccadeError, match="There is no captioner"):
         invoke("chelsea", "-c", str(tmp_path / "none.safetensors"))
     with pytest.raises(SaccadeError, match="caption recipe"):
         invoke("train", str(photos), "--recipe", "none")
