@@ -20,7 +20,7 @@ def said(sentence):
 
 @pytest.fixture(scope="module")
 def scene():
-    """'a small striped cyan triangle right of a large checked cyan triangle on a dotted background', a yellow diamond"""
+    """A small striped cyan triangle right of a large checked cyan triangle on dots; and a yellow diamond."""
     return draw_scenes([2])[0]
 
 
