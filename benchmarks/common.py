@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from saccade.data import ImageSet, load
 from saccade.engine.files import write_text
+from saccade.engine.memory import keep_freed_memory
 from saccade.engine.run import versions
 from saccade.engine.seeding import generator
 
@@ -35,7 +36,8 @@ def arguments(doc: str | None) -> argparse.ArgumentParser:
 
 
 def prepare(options: argparse.Namespace, name: str, doc: str | None) -> "Results":
-    """Set the threads and open the results of the benchmark `name`."""
+    """Set the threads and open the results of the benchmark `name`. Freed memory is kept, for all sides alike."""
+    keep_freed_memory()
     if options.threads:
         torch.set_num_threads(options.threads)
     folder: Path = options.folder or (Path(tempfile.mkdtemp(prefix="saccade-")) if options.smoke else ROOT)

@@ -168,7 +168,7 @@ def test_the_written_airbench94_and_the_library_take_the_same_steps(module: Any)
     images = noise(400)
     settings = air.Settings(epochs=2.0, batch=8, widths=(8, 16, 16))  # 100 steps, so that 23 % are whole
     training = air.Training(images, settings, seed=0, autocast=nullcontext)
-    recipe = find_recipe("fast94").override({"epochs": "2", "batch-size": "8", "precision": "fp32"})
+    recipe = find_recipe("fast94-sgd").override({"epochs": "2", "batch-size": "8", "precision": "fp32"})
     network = Network(build("fast", num_classes=10, widths=(8, 16, 16)), mean=air.MEAN, std=air.STD)
     renamed = {}
     for key, value in training.net.state_dict().items():

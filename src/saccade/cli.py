@@ -10,6 +10,7 @@ from rich.table import Table
 
 from saccade import console
 from saccade.cli_caption import caption
+from saccade.engine.memory import keep_freed_memory
 from saccade.errors import SaccadeError
 
 app = typer.Typer(
@@ -30,6 +31,7 @@ app.add_typer(caption, name="caption")
 
 def main() -> None:
     """Run the command line; an error that a person can mend is one sentence and status 2."""
+    keep_freed_memory()
     try:
         app()
     except SaccadeError as error:

@@ -88,7 +88,7 @@ def test_the_fast_recipe_is_airbenchs_triangle():
         share = (step - warmup) / (steps - warmup)
         return 1.0 * (1 - share) + 0.07 * share
 
-    assert values(steps, RECIPES["fast94"]) == pytest.approx([airbench(step) for step in range(steps)])
+    assert values(steps, RECIPES["fast94-sgd"]) == pytest.approx([airbench(step) for step in range(steps)])
 
 
 @given(

@@ -57,9 +57,9 @@ _CIFAR_RESNET20_SHORT = replace(
     flip="alternating",
 )
 
-# Jordan 2024 (arXiv:2404.00498).
-_FAST94 = Recipe(
-    "fast94",
+# airbench94 as it was published: Jordan 2024 (arXiv:2404.00498).
+_FAST94_SGD = Recipe(
+    "fast94-sgd",
     "fast94",
     "cifar10",
     epochs=10,
@@ -78,6 +78,23 @@ _FAST94 = Recipe(
     lookahead=True,
     whiten=True,
     tta="six",
+)
+# The same network with Muon for its convolutions, as in airbench's own later record, with smaller steps, as no large
+# batch is needed to keep a CPU busy, and smaller pictures in the first epochs. docs/results/cifar_accuracy.md has both.
+_FAST94 = replace(
+    _FAST94_SGD,
+    name="fast94",
+    sizes=(24, 24, 28, 32),
+    epochs=8,
+    batch_size=500,
+    optimiser="muon",
+    muon_lr=0.12,
+    lr=6.5,
+    schedule="linear",
+    warmup=0.0,
+    start_factor=0.0,
+    end_factor=0.0,
+    lookahead=False,
 )
 
 _TINYNET = Recipe(
@@ -110,7 +127,7 @@ _TINYNET_ROBUST = replace(
     label_smoothing=0.0,
 )
 
-_ALL = (_PLAIN32, _RESNET32, _CIFAR_RESNET20, _CIFAR_RESNET20_SHORT, _FAST94, _TINYNET, _TINYNET_ROBUST)
+_ALL = (_PLAIN32, _RESNET32, _CIFAR_RESNET20, _CIFAR_RESNET20_SHORT, _FAST94, _FAST94_SGD, _TINYNET, _TINYNET_ROBUST)
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in _ALL}
 
 
