@@ -20,6 +20,6 @@ def keep_freed_memory() -> bool:
     try:
         mallopt = ctypes.CDLL(None).mallopt
         settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _LARGEST), (_M_TOP_PAD, 64 * 2**20))
-        return all([mallopt(name, value) == 1 for name, value in settings])
+        return sum(int(mallopt(name, value)) for name, value in settings) == len(settings)  # each gives 1 or 0
     except (OSError, AttributeError):
         return False

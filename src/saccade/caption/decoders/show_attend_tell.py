@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from saccade.caption.decode import Memory, State
 from saccade.caption.decoders.base import Decoder
 from saccade.recurrent import WordEmbedding
+from saccade.recurrent.additive_lstm import additive_lstm
 from saccade.recurrent.lstm import gated
 from saccade.recurrent.packing import packing
 
@@ -72,16 +73,11 @@ class ShowAttendTell(Decoder):
         vectors = plan.pack(self.embed(words))
         gates = self.word(vectors)
         places, keys = (plan.sort(part) for part in memory)
-        h, c = self.start((places,))
-        kept: list[tuple[Tensor, Tensor, Tensor]] = []
-        first = 0
-        for n in plan.rows:
-            now = gates[first : first + n, None]
-            h, c, context, weights = self._advance(now, h[:n], c[:n], places[:n], keys[:n])
-            kept.append((h[:, 0], context[:, 0], weights[:, 0]))
-            first += n
-        hidden, contexts, looks = (torch.cat(parts) for parts in zip(*kept, strict=True))
-        return plan.unpack(torch.cat([vectors, hidden, contexts], dim=1)), plan.unpack(looks)
+        h, c = (state[:, 0] for state in self.start((places,)))
+        hidden, contexts, looks = additive_lstm(
+            gates, places, keys, h, c, self.hidden.weight, self.hidden.bias, self.context.weight, self.v, plan
+        )
+        return plan.unpack(torch.cat([vectors, hidden, contexts.to(hidden.dtype)], dim=1)), plan.unpack(looks)
 
     def read_out(self, states: Float[Tensor, "*any h"]) -> Float[Tensor, "*any v"]:
         width = self.embed.weight.shape[1]
@@ -95,9 +91,10 @@ class ShowAttendTell(Decoder):
         """Words' share of the gates (N, K, 4H), states (N, K, H) -> next states, context, weights."""
         of_h = self.hidden(h)
         query, gate = of_h[..., : self.attention_dim], of_h[..., self.attention_dim : self.attention_dim + 1]
-        scores = torch.tanh(keys[:, None] + query[:, :, None]) @ self.v  # (N, K, P)
+        kind = self.v.dtype  # tanh in bfloat16 takes five times as long as in float32 on a CPU
+        scores = torch.tanh(keys[:, None].to(kind) + query[:, :, None].to(kind)) @ self.v  # (N, K, P)
         weights = torch.softmax(scores, dim=2)
-        context = gate.sigmoid() * (weights @ places)
+        context = gate.sigmoid() * (weights.to(places.dtype) @ places)
         a = word + of_h[..., self.attention_dim + 1 :] + self.context(context)
         h, c = (part.view_as(h) for part in gated(a.flatten(0, 1), c.flatten(0, 1)))
         return h, c, context, weights
