@@ -16,7 +16,6 @@ from nbformat import NotebookNode
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-_COURSE_1 = FOLDER / "pytorch_autograd_and_nn.ipynb"
 
 SMALL: dict[str, dict[str, str]] = {  # notebook: {text: what stands there in the test}
     "pytorch_autograd_and_nn.ipynb": {
@@ -26,34 +25,83 @@ SMALL: dict[str, dict[str, str]] = {  # notebook: {text: what stands there in th
         "HELD_OUT = 1_000": "HELD_OUT = 32",
         'for name in ("cifar10", "cifar10-jpeg", "scenes")': 'for name in ("scenes",)',
     },
+    "rnn_lstm_attention_captioning.ipynb": {
+        "else 5_000  #": "else 60  #",
+        "else 300  #": "else 6  #",
+        "else 10  #": "else 1  #",
+        "else 100  #": "else 30  #",
+        "else 256  #": "else 24  #",
+        "else 128  #": "else 12  #",
+        "FIFTY_EPOCHS = 80": "FIFTY_EPOCHS = 3",
+    },
 }
 
-# An answer with a mistake, for each exercise: (exercise, right, wrong).
-MISTAKES = [
-    ("exercise-1", "/ (2 * h)", "/ h"),
-    ("exercise-1", "f(x - step)", "f(x)"),
-    ("exercise-1", "torch.zeros_like(x)\n    for", "torch.zeros(x.numel()).to(x)\n    for"),
-    ("exercise-2", "F.relu(F.conv2d(x, conv_w2, conv_b2, padding=1))", "F.conv2d(x, conv_w2, conv_b2, padding=1)"),
-    ("exercise-2", "return F.linear(x.flatten(1), fc_w, fc_b)", "return F.linear(x.flatten(1), fc_w, fc_b).softmax(1)"),
-    ("exercise-2", "x = F.relu(F.conv2d(x, conv_w1", "x = F.relu(F.conv2d(x.detach(), conv_w1"),
-    ("exercise-3", "(2 / fan_in) ** 0.5", "(1 / fan_in) ** 0.5"),
-    ("exercise-3", "shape[1:]", "shape[:1]"),
-    ("exercise-3", "torch.zeros(", "torch.ones("),
-    ("exercise-3", "return [p.requires_grad_() for p in params]", "return params"),
-    ("exercise-4", "x = F.relu(self.conv2(x))", "x = self.conv2(x)"),
-    ("exercise-4", "kernel_size=5, padding=2", "kernel_size=3, padding=1"),
-    ("exercise-4", "nn.init.zeros_(layer.bias)", "nn.init.ones_(layer.bias)"),
-    ("exercise-4", "nn.init.kaiming_normal_(layer.weight)", "pass"),
-    ("exercise-5", "relu2=nn.ReLU()", "relu2=nn.Identity()"),
-    ("exercise-5", "kernel_size=3, padding=1", "kernel_size=3, padding=1, bias=False"),
-    ("exercise-6", "self.block(x) + self.shortcut(x)", "self.block(x)"),
-    ("exercise-6", "nn.Identity()", "nn.Conv2d(Cin, Cout, 1)"),
-    ("exercise-6", "nn.Identity()", "nn.ReLU()"),
-    ("exercise-6", "nn.Conv2d(Cin, Cout, 1, stride=2)", "nn.AvgPool2d(2)"),
-    ("exercise-7", "middle = Cout // 4", "middle = Cout // 2"),
-    ("exercise-7", "nn.BatchNorm2d(middle),\n            nn.ReLU(),\n            nn.Conv2d(middle, Cout, 1)",
-     "nn.BatchNorm2d(middle),\n            nn.Conv2d(middle, Cout, 1)"),
-]  # fmt: skip
+# Answers with a mistake, for each exercise of each notebook: (exercise, right, wrong).
+MISTAKES: dict[str, list[tuple[str, str, str]]] = {
+    "pytorch_autograd_and_nn.ipynb": [
+        ("exercise-1", "/ (2 * h)", "/ h"),
+        ("exercise-1", "f(x - step)", "f(x)"),
+        ("exercise-1", "torch.zeros_like(x)\n    for", "torch.zeros(x.numel()).to(x)\n    for"),
+        ("exercise-2", "F.relu(F.conv2d(x, conv_w2, conv_b2, padding=1))", "F.conv2d(x, conv_w2, conv_b2, padding=1)"),
+        ("exercise-2", "return F.linear(x.flatten(1), fc_w, fc_b)", "return F.linear(x.flatten(1), fc_w, fc_b).softmax(1)"),
+        ("exercise-2", "x = F.relu(F.conv2d(x, conv_w1", "x = F.relu(F.conv2d(x.detach(), conv_w1"),
+        ("exercise-3", "(2 / fan_in) ** 0.5", "(1 / fan_in) ** 0.5"),
+        ("exercise-3", "shape[1:]", "shape[:1]"),
+        ("exercise-3", "torch.zeros(", "torch.ones("),
+        ("exercise-3", "return [p.requires_grad_() for p in params]", "return params"),
+        ("exercise-4", "x = F.relu(self.conv2(x))", "x = self.conv2(x)"),
+        ("exercise-4", "kernel_size=5, padding=2", "kernel_size=3, padding=1"),
+        ("exercise-4", "nn.init.zeros_(layer.bias)", "nn.init.ones_(layer.bias)"),
+        ("exercise-4", "nn.init.kaiming_normal_(layer.weight)", "pass"),
+        ("exercise-5", "relu2=nn.ReLU()", "relu2=nn.Identity()"),
+        ("exercise-5", "kernel_size=3, padding=1", "kernel_size=3, padding=1, bias=False"),
+        ("exercise-6", "self.block(x) + self.shortcut(x)", "self.block(x)"),
+        ("exercise-6", "nn.Identity()", "nn.Conv2d(Cin, Cout, 1)"),
+        ("exercise-6", "nn.Identity()", "nn.ReLU()"),
+        ("exercise-6", "nn.Conv2d(Cin, Cout, 1, stride=2)", "nn.AvgPool2d(2)"),
+        ("exercise-7", "middle = Cout // 4", "middle = Cout // 2"),
+        ("exercise-7", "nn.BatchNorm2d(middle),\n            nn.ReLU(),\n            nn.Conv2d(middle, Cout, 1)",
+         "nn.BatchNorm2d(middle),\n            nn.Conv2d(middle, Cout, 1)"),
+    ],
+    "rnn_lstm_attention_captioning.ipynb": [
+        ("exercise-1", "x @ wx + prev_h @ wh + b", "x @ wx + prev_h @ wh"),
+        ("exercise-1", "prev_h @ wh", "prev_h @ wh.T"),
+        ("exercise-1", "torch.tanh(", "torch.sigmoid("),
+        ("exercise-2", "dnext_h * (1 - next_h**2)", "dnext_h * (1 - next_h)"),
+        ("exercise-2", "da @ wh.T, x.T", "da @ wh, x.T"),
+        ("exercise-2", "prev_h.T @ da", "next_h.T @ da"),
+        ("exercise-2", "da.sum(0)", "da.mean(0)"),
+        ("exercise-3", "rnn_step_forward(x[:, t], h, wx", "rnn_step_forward(x[:, t], h0, wx"),
+        ("exercise-3", "torch.stack(states, 1)", "torch.stack(states)"),
+        ("exercise-3", "        caches.append(cache)", "    caches.append(cache)"),
+        ("exercise-4", "dh[:, t] + carried", "dh[:, t]"),
+        ("exercise-4", "torch.stack(dxs[::-1], 1)", "torch.stack(dxs, 1)"),
+        ("exercise-4", "sum(parts) for", "parts[0] for"),
+        ("exercise-5", ' / len(labels)', ' / labels.numel()'),
+        ("exercise-5", 'reduction="sum"', 'reduction="mean"'),
+        ("exercise-5", "ignore_index=ignore_index, ", ""),
+        ("exercise-6", "numbers[:, :-1], numbers[:, 1:]", "numbers[:, :-1], numbers[:, :-1]"),
+        ("exercise-6", "h0 = decoder.project(features)", "h0 = decoder.project(features) * 0"),
+        ("exercise-6", "labels, NULL)", "labels, START)"),
+        ("exercise-7", "h, _ = rnn_step_forward", "_, _ = rnn_step_forward"),
+        ("exercise-7", "        word = decoder", "        first = decoder"),
+        ("exercise-7", "argmax(1)", "argmin(1)"),
+        ("exercise-7", "torch.full((len(features),), START)", "torch.full((len(features),), NULL)"),
+        ("exercise-8", "i, f, o, g = (", "i, f, g, o = ("),
+        ("exercise-8", "next_c.tanh(), next_c", "next_c, next_c"),
+        ("exercise-8", "f.sigmoid() * c", "c"),
+        ("exercise-9", "h0, torch.zeros_like(h0), []", "h0, h0, []"),
+        ("exercise-9", "h, c = lstm_step(x[:, t], h, c", "h, _ = lstm_step(x[:, t], h, c"),
+        ("exercise-9", "states.append(h)", "states.append(c)"),
+        ("exercise-10", " / h.shape[1] ** 0.5", ""),
+        ("exercise-10", "h.shape[1] ** 0.5", "places.shape[2] ** 0.5"),
+        ("exercise-10", "scores.softmax(1)", "scores.sigmoid()"),
+        ("exercise-10", "scores.softmax(1)", "scores.softmax(0)"),
+        ("exercise-11", "h = c = grid.mean((2, 3))", "h, c = grid.mean((2, 3)), 0 * grid.mean((2, 3))"),
+        ("exercise-11", "dot_product_attention(h, grid)", "dot_product_attention(grid.mean((2, 3)), grid)"),
+        ("exercise-11", "torch.cat([x[:, t], read], 1)", "torch.cat([x[:, t], read.detach()], 1)"),
+    ],
+}  # fmt: skip
 
 
 def shrunk(path: Path) -> NotebookNode:
@@ -88,7 +136,7 @@ def pictures(cell: NotebookNode) -> int:
 
 
 def test_every_notebook_is_tested() -> None:
-    assert [path.name for path in NOTEBOOKS] == sorted(SMALL)
+    assert [path.name for path in NOTEBOOKS] == sorted(SMALL) == sorted(MISTAKES)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -127,14 +175,16 @@ def _without_pictures(output: NotebookNode) -> dict[str, Any]:
     return {kind: value for kind, value in output.get("data", {}).items() if not kind.startswith("image/")}
 
 
-def test_checks_of_the_exercises_refuse_mistakes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_checks_of_the_exercises_refuse_mistakes(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SACCADE_HOME", str(tmp_path))
     monkeypatch.delenv("SACCADE_ARCHIVES", raising=False)
-    cells = [cell for cell in code_cells(shrunk(_COURSE_1)) if {"setup", "answer", "check"} & set(tags(cell))]
+    mistakes = MISTAKES[path.name]
+    cells = [cell for cell in code_cells(shrunk(path)) if {"setup", "answer", "check"} & set(tags(cell))]
     names: dict[str, Any] = {"__name__": "exercise"}
     tried = []
     for cell, check in zip(cells, [*cells[1:], cells[-1]], strict=True):
-        for exercise, right, wrong in MISTAKES:
+        for exercise, right, wrong in mistakes:
             if exercise in tags(cell) and "answer" in tags(cell):
                 assert right in cell.source, f"{exercise} no longer holds {right!r}: adapt this test"
                 assert {exercise, "check"} <= set(tags(check))
@@ -144,5 +194,5 @@ def test_checks_of_the_exercises_refuse_mistakes(monkeypatch: pytest.MonkeyPatch
                     exec(check.source, changed)
                 tried.append(exercise)
         exec(cell.source, names)
-    assert len(tried) == len(MISTAKES)
+    assert len(tried) == len(mistakes)
     assert {tag for cell in cells for tag in tags(cell) if tag.startswith("exercise")} == set(tried)

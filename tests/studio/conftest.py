@@ -1,4 +1,4 @@
-"""A small tour, made once: two untrained networks with awkward class names, and a short training."""
+"""A small tour, made once: two untrained networks with awkward class names, an untrained captioner, short trainings."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,13 +7,25 @@ from typing import NamedTuple
 import pytest
 import torch
 
+from saccade.caption import Captioner, CaptionRecipe, Vocabulary
+from saccade.caption.captioner import make_encoder
+from saccade.caption.text import END
 from saccade.networks import Network, build
-from saccade.studio import tour
+from saccade.studio import tour, words
 from saccade.studio.residual import RECIPE
 from saccade.train import Recipe
 
 CLASSES = ("tabby, tabby cat", "salt & pepper", '<b>"bold"</b>', "espresso")
 SMALL = replace(RECIPE, size=16, count=64, epochs=2, batch_size=32)
+SPEAKER = replace(
+    words.RECIPE,
+    size=32,
+    stored=32,
+    count=32,
+    epochs=2,
+    batch_size=16,
+    options={"wordvec_dim": 8, "hidden_dim": 16, "attention_dim": 8},
+)
 
 
 class Made(NamedTuple):
@@ -23,6 +35,8 @@ class Made(NamedTuple):
     said: list[str]
     recipe: Recipe
     networks: list[Path]
+    captioner: Path
+    speaker: CaptionRecipe
 
 
 def small_network(path: Path, name: str, *, seed: int, meta: dict[str, object]) -> Path:
@@ -47,7 +61,29 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory, networks: list[Path]) -> Made:
+def captioner(tmp_path_factory: pytest.TempPathFactory, networks: list[Path]) -> Path:
+    """It has learned nothing, and says one word after another."""
+    path = tmp_path_factory.mktemp("captioner") / "speaker.safetensors"
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        encoder = make_encoder(networks[0])
+        options = {"wordvec_dim": 4, "hidden_dim": 8, "attention_dim": 4}
+        vocabulary = Vocabulary.build(["a dog saw the cat", "on one very small red boat"], minimum=1)
+        untrained = Captioner(encoder, vocabulary, ("show-attend-tell", options), longest=5)
+        untrained.decoder.output.bias.data[END] = -9.0  # it goes on speaking
+        untrained.save(path, meta={"licence": "none <3>"})
+    return path
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory, networks: list[Path], captioner: Path) -> Made:
     said: list[str] = []
-    page = tour(tmp_path_factory.mktemp("tour") / "new", networks=networks, recipe=SMALL, say=said.append)
-    return Made(page, said, SMALL, networks)
+    page = tour(
+        tmp_path_factory.mktemp("tour") / "new",
+        networks=networks,
+        captioner=captioner,
+        recipe=SMALL,
+        speaker=SPEAKER,
+        say=said.append,
+    )
+    return Made(page, said, SMALL, networks, captioner, SPEAKER)

@@ -5,6 +5,7 @@ import importlib
 import io
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,19 @@ import pytest
 import torch
 from PIL import Image
 
+from saccade.caption import Captioner
 from saccade.errors import SaccadeError
 from saccade.pictures import encode, read
-from saccade.studio import residual, tour
+from saccade.studio import residual, tour, words
+from saccade.studio.eye import PHOTOGRAPHS
 from saccade.studio.page import per_cent
 from saccade.train import Recipe
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
-FIGURES = ("accuracy", "loss", "predictions", "saliency", "scenes")
+FIGURES = (
+    "accuracy", "loss", "predictions", "saliency", "scenes", "scene_captions",
+    *(f"caption_{photograph.sample}" for photograph in PHOTOGRAPHS),
+)  # fmt: skip
 
 
 class Reader(HTMLParser):
@@ -69,7 +75,7 @@ def reader(html: str) -> Reader:
 def test_the_page_is_whole(html: str, reader: Reader) -> None:
     assert html.startswith("<!DOCTYPE html>")
     assert [tag for tag, _ in reader.elements].count("h1") == 1
-    assert len(reader.all("section")) == 3
+    assert len(reader.all("section")) == 4
     assert reader.all("html")[0]["lang"] == "en"
     ids = [str(a["id"]) for _, a in reader.elements if "id" in a]
     assert len(set(ids)) == len(ids)
@@ -91,10 +97,12 @@ def test_the_page_needs_no_other_file(html: str, reader: Reader) -> None:
     assert "@import" not in style[1]
 
 
-def test_every_picture_decodes_and_is_described(reader: Reader) -> None:
+def test_every_picture_decodes_and_is_described(reader: Reader, spoken: words.Spoken) -> None:
     pictures = reader.all("img")
-    # six photographs: half and half, with an inset, and with two maps; two plots; the scenes
-    assert len(pictures) == 6 + 6 * 2 + 6 * 3 + 2 + residual.SHOWN
+    # six photographs: half and half, with an inset, and with two maps; two plots; the scenes; captions of the
+    # photographs, of scenes, and one of these word by word
+    heard = sum(bool(caption.words) for caption in [*spoken.captions, spoken.said[0]])
+    assert len(pictures) == 6 + 6 * 2 + 6 * 3 + 2 + residual.SHOWN + words.SHOWN + heard
     for attributes in pictures:
         kind, _, data = str(attributes["src"]).partition(";base64,")
         image = Image.open(io.BytesIO(base64.b64decode(data, validate=True)))
@@ -124,9 +132,10 @@ def test_the_colophon_says_how_the_page_was_made(reader: Reader) -> None:
 
 
 def test_says_what_it_does(made: Any) -> None:
-    assert len(made.said) == 6
+    assert len(made.said) == 8
     assert made.said[0] == "Looked at 6 photographs with eye and twin <2>."
     assert made.said[1] == "Training plain32 on 64 generated scenes, 2 times over."
+    assert made.said[5] == "Training a captioner on 32 generated scenes, 2 times over."
     assert str(made.page) in made.said[-1]
 
 
@@ -139,8 +148,30 @@ def pair(made: Any) -> residual.Pair:
     return pair
 
 
-def test_a_second_run_gives_the_same_networks_and_figures(made: Any, reader: Reader, pair: residual.Pair) -> None:
-    for name, picture in residual.figures(pair).items():
+@pytest.fixture(scope="module")
+def spoken(made: Any) -> words.Spoken:
+    """What the captioners say, a second time."""
+    return words.speak(Captioner.load(made.captioner), made.speaker)
+
+
+def test_captions_are_shown_as_they_were_said(reader: Reader, spoken: words.Spoken) -> None:
+    assert all(f"“{caption}”" in reader.text for caption in spoken.captions)
+    assert all(str(caption) in reader.text for caption in spoken.said)
+    assert f"{per_cent(spoken.true)} are wholly true" in reader.text
+    assert "none <3>" in reader.text
+    assert 0 < spoken.constant < 0.5
+
+
+def test_without_a_captioner_the_page_says_how_to_make_one(spoken: words.Spoken) -> None:
+    html = words.words_section(replace(spoken, captioner=None, captions=[]))
+    assert "saccade caption train" in html
+    assert Reader(html).text.count("“") == 0
+
+
+def test_a_second_run_gives_the_same_networks_and_figures(
+    made: Any, reader: Reader, pair: residual.Pair, spoken: words.Spoken
+) -> None:
+    for name, picture in (residual.figures(pair) | words.figures(spoken)).items():
         assert (made.page.parent / f"{name}.png").read_bytes() == encode(picture), name
     for name in ("plain32", "resnet32"):
         accuracy = per_cent(pair.accuracies(name)[-1])
@@ -151,13 +182,14 @@ def test_the_figures_lie_beside_the_page(made: Any) -> None:
     files = sorted(path.name for path in made.page.parent.iterdir())
     assert files == sorted(["index.html", *(f"{name}.png" for name in FIGURES)])
     for name in FIGURES:
-        assert read(made.page.parent / f"{name}.png").shape[2] > 500
+        assert read(made.page.parent / f"{name}.png").shape[2] > (200 if "caption" in name else 500)
 
 
 def test_one_network_is_enough_and_the_page_names_the_missing_one(
-    tmp_path: Path, networks: list[Path], monkeypatch: pytest.MonkeyPatch, pair: residual.Pair
+    tmp_path: Path, networks: list[Path], monkeypatch: pytest.MonkeyPatch, pair: residual.Pair, spoken: words.Spoken
 ) -> None:
     monkeypatch.setattr(residual, "train_pair", lambda *_, **__: pair)
+    monkeypatch.setattr(words, "speak", lambda *_, **__: replace(spoken, captioner=None, captions=[]))
     said: list[str] = []
     text = Reader(tour(tmp_path, networks=(networks[0], "no-such-network"), say=said.append).read_text("utf-8")).text
     assert said[0].startswith("no-such-network was left out. There is no network 'no-such-network'")
@@ -170,12 +202,20 @@ def stop(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("where", ["residual.train_pair", "eye.figures", "tour.page", "tour.write_text"])
+@pytest.mark.parametrize(
+    "where", ["residual.train_pair", "words.figures", "eye.figures", "tour.page", "tour.write_text"]
+)
 def test_an_earlier_page_survives_a_tour_that_is_stopped(
-    where: str, tmp_path: Path, networks: list[Path], monkeypatch: pytest.MonkeyPatch, pair: residual.Pair
+    where: str,
+    tmp_path: Path,
+    networks: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    pair: residual.Pair,
+    spoken: words.Spoken,
 ) -> None:
     (tmp_path / "index.html").write_text("earlier")
     monkeypatch.setattr(residual, "train_pair", lambda *_, **__: pair)
+    monkeypatch.setattr(words, "speak", lambda *_, **__: spoken)
     module, _, name = where.rpartition(".")
     monkeypatch.setattr(importlib.import_module(f"saccade.studio.{module}"), name, stop)
     with pytest.raises(KeyboardInterrupt):

@@ -15,6 +15,8 @@ from saccade.caption.decoders.show_attend_tell import doubly_stochastic
 from saccade.caption.metrics import CiderD
 from saccade.caption.text import NULL, START, Vocabulary
 
+_ROWS = 256  # words are scored so many at a time
+
 
 @dataclass(frozen=True)
 class Sentences:
@@ -61,9 +63,14 @@ def likelihood_loss(
     if own_words:
         given = _with_own_words(decoder, memory, given, lengths, own_words)
     states, attention = decoder.states(given, lengths, memory)
-    scores = decoder.read_out(states[valid])
-    total = F.cross_entropy(scores, wanted[valid], reduction="sum", label_smoothing=label_smoothing)
-    loss = total / (len(scores) if per == "token" else len(given))
+    rows = valid.flatten().nonzero()[:, 0]
+    count = len(rows)
+    rows = F.pad(rows, (0, -count % _ROWS))  # the library behind the products prepares itself anew for each shape
+    targets = wanted.flatten()[rows]
+    targets[count:] = NULL
+    scores = decoder.read_out(states.flatten(0, 1)[rows])
+    total = F.cross_entropy(scores, targets, ignore_index=NULL, reduction="sum", label_smoothing=label_smoothing)
+    loss = total / (count if per == "token" else len(given))
     if attention_term and attention is not None:
         loss = loss + attention_term * doubly_stochastic(attention)
     return loss

@@ -58,7 +58,7 @@ class Look:
 
 def look(network: Network) -> Look:
     """Show the photographs to a network."""
-    photographs = [_square(photograph) for photograph in PHOTOGRAPHS]
+    photographs = [square(photograph) for photograph in PHOTOGRAPHS]
     pictures = torch.cat([prepare(network, picture) for picture in photographs])
     answers = predict(network, photographs, top=3)
     return Look(network, pictures, answers, saliency(network, pictures, [best[0].index for best in answers]))
@@ -77,7 +77,7 @@ def see_section(looks: Sequence[Look]) -> str:
             answers += f'<p class="who {tone}">{escape(each.network.name)}</p>' + bars(shares, kind=tone, right=words)
         remark = f"A word that fits: {words[0]}" if words else "It knows no word for this"
         cards.append(
-            f'<figure><div class="photo">{image(_square(photograph), alt=photograph.alt)}{small}</div>'
+            f'<figure><div class="photo">{image(square(photograph), alt=photograph.alt)}{small}</div>'
             f'<figcaption><p class="title">{escape(photograph.title)}</p><p>{escape(remark)}</p>{answers}</figcaption>'
             "</figure>"
         )
@@ -199,7 +199,7 @@ def _explain_answers(looks: Sequence[Look], side: int) -> str:
     )
 
 
-def _square(photograph: Photograph) -> Float[Tensor, "3 side side"]:
+def square(photograph: Photograph) -> Float[Tensor, "3 side side"]:
     """The middle of a photograph, `SHOWN` pixels a side."""
     return centre_crop(resize(sample(photograph.sample), SHOWN), SHOWN)
 
@@ -207,7 +207,7 @@ def _square(photograph: Photograph) -> Float[Tensor, "3 side side"]:
 def _shown(look: Look, i: int) -> Float[Tensor, "3 s s"]:
     """What the network gets of photograph `i`, sharper where it gets little."""
     large = look.pictures.shape[-1] >= 128  # from there on `prepare` leaves a margin
-    return look.pictures[i] if large else _square(PHOTOGRAPHS[i])
+    return look.pictures[i] if large else square(PHOTOGRAPHS[i])
 
 
 def _map(map: Float[Tensor, "h w"]) -> Float[Tensor, "3 a b"]:

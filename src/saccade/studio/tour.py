@@ -8,12 +8,13 @@ from datetime import datetime
 from html import escape
 from pathlib import Path
 
+from saccade.caption import Captioner, CaptionRecipe, shipped_captioners
 from saccade.engine.files import explain_os_error, write_text
 from saccade.engine.run import versions
 from saccade.errors import SaccadeError
 from saccade.networks import Network, load
 from saccade.pictures import write
-from saccade.studio import eye, residual
+from saccade.studio import eye, residual, words
 from saccade.studio.page import facts, page
 from saccade.train.fit import Callback
 from saccade.train.recipe import Recipe
@@ -25,7 +26,9 @@ def tour(
     folder: str | Path = "tour",
     *,
     networks: Sequence[str | Path] = NETWORKS,
+    captioner: str | Path | None = None,
     recipe: Recipe = residual.RECIPE,
+    speaker: CaptionRecipe = words.RECIPE,
     seconds: float | None = None,
     say: Callable[[str], None] = lambda sentence: None,
     callback: Callback | None = None,
@@ -36,8 +39,10 @@ def tour(
         folder: made if it is not there. An earlier page in it stays whole until the new one replaces it at the end.
         networks: one or two names or weight files of `saccade.load`; those that are not installed are left out, and the
             page says so.
+        captioner: a name or file of `Captioner.load`; by default the first that ships, if any does.
         recipe: how plain32 and resnet32 are trained on generated scenes (`network` and `name` are set here). The same
             recipe gives the same networks on the same machine.
+        speaker: how a captioner is trained on generated scenes.
         seconds: train on as many scenes as take about so long, both networks together, instead of `recipe.count`; the
             result then depends on the speed of the machine.
         say: called with plain sentences about what is being done.
@@ -55,18 +60,25 @@ def tour(
     loaded, missing = _load(networks, say)
     looks = [eye.look(network) for network in loaded]
     say(f"Looked at {len(eye.PHOTOGRAPHS)} photographs with {' and '.join(each.name for each in loaded)}.")
+    source = captioner or next(iter(shipped_captioners()), None)
+    ready = None if source is None else Captioner.load(source)
     looked = time.monotonic() - start
     if seconds is not None:
         recipe = residual.within(recipe, seconds)
     pair = residual.train_pair(recipe, callback=callback, say=say)
+    spoken = words.speak(ready, speaker, callback=callback, say=say)
     trained = time.monotonic() - start - looked
-    figures = eye.figures(looks) | residual.figures(pair)
+    figures = eye.figures(looks) | residual.figures(pair) | words.figures(spoken)
     parts = eye.see_section(looks) + eye.why_section(looks) + residual.residual_section(pair)
+    parts += words.words_section(spoken)
     times = {"photographs": looked, "training": trained, "all": time.monotonic() - start}
     html = page(
         "Saccade: a tour",
-        _head(looks[-1], times["all"]) + f"<main>{parts}</main>" + _colophon(loaded, missing, pair, times),
-        description="What trained networks see in photographs, why, and what residual connections are worth.",
+        _head(looks[-1], times["all"])
+        + f"<main>{parts}</main>"
+        + _colophon(loaded, missing, pair, spoken, list(figures), times),
+        description="What trained networks see in photographs, why, what they say, and what residual connections are "
+        "worth.",
     )
     for name, picture in figures.items():
         write(picture, folder / f"{name}.png")
@@ -105,16 +117,24 @@ def _head(look: eye.Look, seconds: float) -> str:
     return (
         '<header><p class="name">Saccade</p><h1>Looking at how a network looks</h1>'
         '<p class="lead">A <i>saccade</i> is the jump of the eye from one point of attention to the next. This library '
-        "is for looking into networks that look at pictures. Here are six photographs, two questions about them, and "
-        f"one experiment. This machine computed all of it in {seconds:.0f} seconds, by <code>saccade tour</code>.</p>"
+        "is for looking into networks that look at pictures. Here are six photographs, three questions about them, "
+        f"and two experiments. This machine computed all of it in {seconds:.0f} seconds, by <code>saccade tour</code>.</p>"
         f"{eye.strip(look)}"
         "<p>Upper left, the photograph. Lower right, how strongly each pixel moves the network’s answer.</p>"
         '<nav aria-label="Parts of this page"><a href="#part1">1 What it sees</a><a href="#part2">2 Why it decides '
-        'so</a><a href="#part3">3 What a residual connection is worth</a></nav></header>'
+        'so</a><a href="#part3">3 What a residual connection is worth</a><a href="#part4">4 What it says</a></nav>'
+        "</header>"
     )
 
 
-def _colophon(networks: Sequence[Network], missing: Sequence[str], pair: residual.Pair, times: dict[str, float]) -> str:
+def _colophon(
+    networks: Sequence[Network],
+    missing: Sequence[str],
+    pair: residual.Pair,
+    spoken: words.Spoken,
+    figures: Sequence[str],
+    times: dict[str, float],
+) -> str:
     """Who made this page, with what, from what, when."""
     about = versions()
     rows = [
@@ -122,7 +142,7 @@ def _colophon(networks: Sequence[Network], missing: Sequence[str], pair: residua
             "Made",
             f"{datetime.now().astimezone():%d %B %Y, %H:%M %Z}, by <code>saccade tour</code>, in "
             f"{times['all']:.0f} seconds: {times['photographs']:.0f} for the photographs, {times['training']:.0f} "
-            "to train two networks, the rest to draw",
+            "to train two networks and a captioner, the rest to draw",
         ),
         ("Machine", escape(f"{about['device']}, {about['threads']} threads, {about['system']}")),
         ("Versions", escape(f"saccade {about['saccade']}, PyTorch {about['torch']}, Python {about['python']}")),
@@ -137,20 +157,26 @@ def _colophon(networks: Sequence[Network], missing: Sequence[str], pair: residua
         ),
         (
             "Figures",
-            "beside this page: "
-            + ", ".join(f"{name}.png" for name in ("predictions", "saliency", "accuracy", "loss", "scenes")),
+            "beside this page: " + ", ".join(f"{name}.png" for name in figures),
         ),
         (
             "Read on",
             "saliency: Simonyan, Vedaldi and Zisserman 2014, arXiv:1312.6034; residual networks: He, Zhang, "
-            "Ren and Sun 2015, arXiv:1512.03385, and 2016, arXiv:1603.05027",
+            "Ren and Sun 2015, arXiv:1512.03385, and 2016, arXiv:1603.05027; captions with attention: Xu and others "
+            "2015, arXiv:1502.03044",
         ),
     ]
+    if spoken.captioner is not None:
+        meta = spoken.captioner.meta
+        said = f"captioner on {spoken.captioner.network.name}, {len(spoken.captioner.vocabulary):,} words"
+        rows.insert(-4, ("Captioner", escape(f"{said}; {meta.get('licence', 'licence unknown')}")))
     recipe = escape(json.dumps(pair.recipe.as_dict(), indent=1))
     summary = 'The recipe of the residual network; the plain one differs in <code>"network": "plain32"</code>'
     return (
         f"<footer><h2>How this page was made</h2>{facts(rows)}"
-        f"<details><summary>{summary}</summary><pre>{recipe}</pre></details></footer>"
+        f"<details><summary>{summary}</summary><pre>{recipe}</pre></details>"
+        "<details><summary>The recipe of the captioner that was trained here</summary><pre>"
+        f"{escape(json.dumps(spoken.recipe.as_dict(), indent=1))}</pre></details></footer>"
     )
 
 

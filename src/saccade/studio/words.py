@@ -1,0 +1,219 @@
+"""The last part of the tour: a captioner that ships speaks about photographs, and one learns to speak on the spot."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from html import escape
+
+import torch
+from torch import Tensor
+
+from saccade.caption import (
+    Caption,
+    Captioner,
+    CaptionRecipe,
+    CaptionSet,
+    Grounding,
+    attention_tiles,
+    evaluate_captions,
+    features_of,
+    find_caption_recipe,
+    fit_captioner,
+    load_captions,
+    make_captioner,
+    measure_grounding,
+)
+from saccade.caption.captioner import make_encoder
+from saccade.data.scenes import holds
+from saccade.pictures import sheet
+from saccade.studio.eye import PHOTOGRAPHS, square
+from saccade.studio.page import image, made_by, paragraphs, per_cent, section
+from saccade.train.fit import Callback
+
+RECIPE = replace(
+    find_caption_recipe("scenes"),
+    name="tour",
+    layer="stage2.unit2",
+    fine_tune=0.0,
+    normalise=True,
+    size=64,
+    count=3000,
+    epochs=6,
+    captions=3,
+    precision="fp32",
+)
+"""Of the captioner that learns on the spot: the decoder on the features of tinynet, which stays as it is."""
+
+HELD_OUT = 200  # new scenes it is asked about
+SHOWN = 12  # of them on the page
+
+
+@dataclass(frozen=True, eq=False)
+class Spoken:
+    """What the captioner that ships says of the photographs, None where none ships; and the one trained here.
+
+    scenes: those it is asked about, with what it `said` of the first of them, good or bad. true: share of its captions
+    that are wholly true, over all of them; constant: the same for the best single sentence.
+    """
+
+    captioner: Captioner | None
+    captions: list[Caption]
+    recipe: CaptionRecipe
+    scenes: CaptionSet
+    said: list[Caption]
+    true: float
+    constant: float
+    grounding: Grounding | None
+    seconds: float
+
+
+def speak(
+    captioner: Captioner | None,
+    recipe: CaptionRecipe = RECIPE,
+    *,
+    callback: Callback | None = None,
+    say: Callable[[str], None] = lambda sentence: None,
+) -> Spoken:
+    """Caption the photographs, then train a captioner on generated scenes and ask it about new ones."""
+    captions = []
+    if captioner is not None:
+        captions = [best for best, *_ in captioner.caption([square(photograph) for photograph in PHOTOGRAPHS])]
+    say(f"Training a captioner on {recipe.count:,} generated scenes, {recipe.epochs} times over.")
+    start = time.monotonic()
+    train = load_captions("scenes", size=recipe.stored, seed=recipe.seed, count=recipe.count)
+    scenes = load_captions("scenes", split="val", size=recipe.stored, seed=recipe.seed, count=HELD_OUT)
+    encoder = make_encoder(recipe.network, layer=recipe.layer, size=recipe.size)
+    features = features_of(encoder, train, keep=False)
+    made = make_captioner(recipe, train, features, encoder=encoder)
+    fit_captioner(made, train, recipe, features=features, callback=callback)
+    seconds = time.monotonic() - start
+    report = evaluate_captions(made, scenes)
+    pictures = [_picture(scenes, i) for i in range(len(scenes))]
+    said = [best for best, *_ in made.caption(pictures[:SHOWN])]
+    found = Spoken(
+        captioner,
+        captions,
+        recipe,
+        scenes,
+        said,
+        report.true or 0.0,
+        sum(holds(report.constant, scene) for scene in scenes.scenes) / len(scenes),
+        measure_grounding(made, pictures, scenes.scenes),
+        seconds,
+    )
+    say(f"{found.true:.0%} of its captions of {len(scenes)} new scenes are wholly true, after {seconds:.0f} seconds.")
+    return found
+
+
+def words_section(spoken: Spoken) -> str:
+    """The part "What it says"."""
+    return section(
+        4,
+        "What it says",
+        paragraphs(
+            "A captioner is a network that sees and a second one that speaks. Before each word, the second decides "
+            "where in the picture to look next: how it shares its attention out among the places of a grid is part of "
+            "what it computes, so it can be shown."
+        )
+        + _photographs(spoken)
+        + _learner(spoken)
+        + made_by("saccade caption photo.jpg --attention looks.png"),
+    )
+
+
+def figures(spoken: Spoken) -> dict[str, Tensor]:
+    """The same as pictures for files: name of the file to (3, H, W)."""
+    made = {
+        f"caption_{photograph.sample}": attention_tiles(square(photograph), caption, smooth=True)
+        for photograph, caption in zip(PHOTOGRAPHS, spoken.captions, strict=False)
+        if caption.words
+    }
+    rows = range(0, len(spoken.said), 4)
+    lines = [_lines(caption) for caption in spoken.said]
+    pictures = [_picture(spoken.scenes, i) for i in range(len(spoken.said))]
+    made["scene_captions"] = sheet(
+        [pictures[i : i + 4] for i in rows], captions=[lines[i : i + 4] for i in rows], cell=200
+    )
+    return made
+
+
+def _photographs(spoken: Spoken) -> str:
+    if spoken.captioner is None:
+        return paragraphs("No captioner ships with this version; <code>saccade caption train</code> makes one.")
+    cards = ""
+    for photograph, caption in zip(PHOTOGRAPHS, spoken.captions, strict=True):
+        tiles = ""
+        if caption.words:
+            alt = f"{photograph.title}, once for each word, bright where the captioner looked for it"
+            tiles = image(_tiles(square(photograph), caption), alt=alt, density=2, quality=80)
+        cards += (
+            f'<figure class="said"><figcaption><p class="title">“{escape(str(caption))}”</p><p class="quiet">'
+            f"{escape(photograph.title)}; probability of the sentence {caption.probability:.1g}</p></figcaption>"
+            f"{tiles}</figure>"
+        )
+    return (
+        paragraphs(
+            f'<b class="one">{escape(spoken.captioner.network.name)}</b> sees here, and a small recurrent network '
+            "speaks that was trained by this project on the 30,000 captions of Flickr8k: photographs of people and "
+            "dogs out of doors. It knows nothing else, so a cat becomes a dog and a rocket something that a person "
+            "could do. Read each row from left to right: brighter is where it looked for the word. The maps are coarse "
+            "and follow the word only now and then."
+        )
+        + f'<div class="sayings">{cards}</div>'
+    )
+
+
+def _learner(spoken: Spoken) -> str:
+    recipe, scenes = spoken.recipe, spoken.scenes
+    items = ""
+    for i, caption in enumerate(spoken.said):
+        kind = "yes" if holds(str(caption), scenes.scenes[i]) else "no"
+        picture = image(_picture(scenes, i), alt="A generated scene", kind="pixels", format="png")
+        items += f'<li>{picture}<p class="{kind}">{escape(str(caption))}</p></li>'
+    first = next((i for i, each in enumerate(spoken.said) if holds(str(each), scenes.scenes[i])), 0)
+    tiles = ""
+    if spoken.said[first].words:
+        picture = image(
+            _tiles(_picture(scenes, first), spoken.said[first]),
+            alt=f"The scene, once for each word of “{spoken.said[first]}”, bright where the captioner looked",
+            density=2,
+            quality=85,
+        )
+        tiles = f'<figure class="said">{picture}</figure>'
+    looked = ""
+    if spoken.grounding is not None:
+        looked = (
+            f"When it names an object, {per_cent(spoken.grounding.attention)} of its attention lies on the pixels of "
+            f"that object; attention shared out evenly would have {per_cent(spoken.grounding.uniform)} there. "
+        )
+    return (
+        "<h3>One that learned to speak while you waited</h3>"
+        + paragraphs(
+            f"Of generated scenes everything is known, so it can be checked whether a sentence is true. This captioner "
+            f"was trained on {recipe.count:,} scenes and their sentences in {spoken.seconds:.0f} seconds. Of its "
+            f"captions of {len(scenes)} new scenes <b>{per_cent(spoken.true)}</b> are wholly true: every object, "
+            f"attribute and relation. One sentence said of all of them would be true of {per_cent(spoken.constant)}. "
+            + looked
+        )
+        + f'<ul class="scenes captioned">{items}</ul>'
+        f'<p class="note">The first {len(spoken.said)} of them, good or bad.</p>' + tiles
+    )
+
+
+def _tiles(picture: Tensor, caption: Caption) -> Tensor:
+    return attention_tiles(picture, caption, side=176, columns=max(len(caption.words), 7), smooth=True)
+
+
+def _lines(caption: Caption, width: int = 28) -> str:
+    """A sentence in lines."""
+    lines = [""]
+    for word in caption.words:
+        if lines[-1] and len(lines[-1]) + len(word) + 1 > width:
+            lines.append("")
+        lines[-1] += f" {word}" if lines[-1] else word
+    return "\n".join(lines)
+
+
+def _picture(scenes: CaptionSet, i: int) -> Tensor:
+    raw: Tensor = scenes.pictures[scenes.rows[i]]
+    return raw.permute(2, 0, 1).to(torch.float32) / 255
