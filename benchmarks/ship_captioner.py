@@ -65,7 +65,7 @@ def main() -> None:
         f"| trained on | {recipe.data}, {recipe.epochs} epochs, seed {recipe.seed}; the epoch was chosen by CIDEr-D of "
         f"greedy captions of the validation pictures ({100 * captioner.meta['val_cider']:.1f}) |",
         f"| test pictures | {len(test):,}, used for no decision; n = 1 run |",
-        f"| training time | {captioner.meta['seconds'] / 60:.0f} minutes on the wall clock, other work on the machine |",
+        f"| training time | {captioner.meta['seconds'] / 60:.0f} minutes on the wall clock, beside other work |",
         f"| machine | {machine()}; trained with PyTorch {told['versions']['torch']} |",
         f"| licence | {captioner.meta['licence']} |",
         f"| made | `saccade caption train {recipe.data} --recipe {recipe.name}`; shipped {date.today()} by "
@@ -78,8 +78,8 @@ def main() -> None:
         "",
         "The first captions of the test pictures: " + " · ".join(report.captions[:6]) + ".",
         "",
-        "It knows photographs of people and dogs out of doors, and calls everything else by their names. What it is not "
-        "for: deciding anything about people, or describing pictures to somebody who has to rely on it.",
+        "It knows photographs of people and dogs out of doors, and calls everything else by their names. What it is "
+        "not for: deciding anything about people, or describing pictures to somebody who has to rely on it.",
         "",
         "## Recipe",
         "",

@@ -118,7 +118,8 @@ def _head(look: eye.Look, seconds: float) -> str:
         '<header><p class="name">Saccade</p><h1>Looking at how a network looks</h1>'
         '<p class="lead">A <i>saccade</i> is the jump of the eye from one point of attention to the next. This library '
         "is for looking into networks that look at pictures. Here are six photographs, three questions about them, "
-        f"and two experiments. This machine computed all of it in {seconds:.0f} seconds, by <code>saccade tour</code>.</p>"
+        f"and two experiments. This machine computed all of it in {seconds:.0f} seconds, by "
+        "<code>saccade tour</code>.</p>"
         f"{eye.strip(look)}"
         "<p>Upper left, the photograph. Lower right, how strongly each pixel moves the network’s answer.</p>"
         '<nav aria-label="Parts of this page"><a href="#part1">1 What it sees</a><a href="#part2">2 Why it decides '
