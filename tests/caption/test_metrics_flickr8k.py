@@ -1,4 +1,4 @@
-"""The metrics on Flickr8k's test captions: what the usual evaluation code gave there, and that code itself if present."""
+"""The metrics on Flickr8k: what the usual evaluation code gave there, and that code itself where it is installed."""
 
 import string
 
