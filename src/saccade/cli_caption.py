@@ -130,12 +130,14 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     beam: Annotated[int, typer.Option(min=1, help="Hypotheses of the beam search.")] = 5,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out bad pictures and captions.")] = False,
+    java: Annotated[bool, typer.Option("--java", help="Also METEOR and SPICE, by pycocoevalcap and Java.")] = False,
     as_json: Json = False,
 ) -> None:
     """Score a captioner: BLEU, ROUGE-L and CIDEr-D, beside a constant caption and shuffled pictures."""
     from saccade.caption import Captioner, evaluate_captions, load_captions
+    from saccade.caption.java_metrics import java_scores
     from saccade.caption.recipe import CaptionRecipe
-    from saccade.caption.text import TOKENISER
+    from saccade.caption.text import TOKENISER, tokenise
 
     found = Captioner.load(captioner)
     if split not in ("train", "val", "test"):
@@ -151,6 +153,10 @@ def evaluate(
         for name, scores in report.rows.items()
     ]
     console.table(head, rows, as_json)
+    if java:
+        references = [[tokenise(caption) for caption in captions] for captions in pairs.captions]
+        for name, score in java_scores([tokenise(said) for said in report.captions], references).items():
+            console.say(f"{name} of the captions: {100 * score:.1f}.")
     console.say(f"{len(pairs):,} pictures; words: {TOKENISER}; the constant caption: {report.constant!r}.")
     if report.true is not None:
         console.say(f"{report.true:.1%} of the captions are wholly true of their scenes.")

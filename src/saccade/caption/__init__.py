@@ -8,6 +8,7 @@ from saccade.caption.encoder import features_of
 from saccade.caption.evaluate import CaptionReport, CaptionScores, evaluate_captions
 from saccade.caption.fit import fit_captioner, make_captioner, train_captioner
 from saccade.caption.grounding import Grounding, grounding, measure_grounding
+from saccade.caption.java_metrics import java_scores
 from saccade.caption.metrics import CiderD, bleu, rouge_l
 from saccade.caption.pairs import CaptionSet, load_captions
 from saccade.caption.recipe import CAPTION_RECIPES, CaptionRecipe, find_caption_recipe
@@ -35,6 +36,7 @@ __all__ = [
     "find_caption_recipe",
     "fit_captioner",
     "grounding",
+    "java_scores",
     "load_captions",
     "make_captioner",
     "measure_grounding",
