@@ -14,9 +14,9 @@ from torch.testing import assert_close
 from saccade.caption import CiderD, Rules, sample, tokenise
 from saccade.caption.captioner import Captioner
 from saccade.caption.decoders import DECODERS
-from saccade.caption.encoder import Encoder, features_of
+from saccade.caption.encoder import Encoder, features_of, to_float
 from saccade.caption.evaluate import evaluate_captions, say_all
-from saccade.caption.fit import fit_captioner, make_captioner
+from saccade.caption.fit import CaptionFit, fit_captioner, make_captioner
 from saccade.caption.pairs import load_captions
 from saccade.caption.recipe import CaptionRecipe
 from saccade.engine.run import Run, read_metrics
@@ -94,7 +94,7 @@ def small_run(folder, *, stop_after=None, **changes):
     return captioner
 
 
-@pytest.mark.parametrize("changes", [{}, {"fine_tune": 0.1, "reinforce": 2}])
+@pytest.mark.parametrize("changes", [{}, {"fine_tune": 0.1, "mirror": True, "reinforce": 2}])
 def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path, changes):
     whole = small_run(tmp_path / "whole", **changes)
     for stop in (3, 4, 9, 14):
@@ -123,6 +123,23 @@ def test_fine_tuning_changes_the_eye_and_freezing_does_not(tmp_path):
         after = small_run(tmp_path / str(same), **changes).network.state_dict()
         changed = [not torch.equal(before[key], after[key]) for key in before if "num_batches" not in key]
         assert any(changed) is not same
+
+
+def test_about_half_of_the_pictures_are_shown_mirrored():
+    with pytest.raises(SaccadeError, match="mirror needs fine_tune"):
+        replace(BASE, mirror=True)
+    data, recipe = scenes(20), replace(BASE, fine_tune=0.1, mirror=True, batch_size=10)
+    captioner = make_captioner(recipe, data, None, encoder=eye())
+    seen = []
+    captioner.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    state = CaptionFit(captioner, data, None, recipe)
+    for _ in range(4):
+        state.advance()
+    originals = to_float(data.pictures[data.rows])
+    straight = [bool((originals == one).flatten(1).all(1).any()) for one in torch.cat(seen)]
+    turned = [bool((originals == one.flip(2)).flatten(1).all(1).any()) for one in torch.cat(seen)]
+    assert all(a != b for a, b in zip(straight, turned, strict=True))
+    assert 8 < sum(turned) < 32
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_in_one_sentence():

@@ -151,7 +151,11 @@ class CaptionFit:
         rows = self.train.rows[pictures]
         if self.features is not None:
             return self.captioner.remember(self.features[rows].to(self.device))
-        memory: tuple[Tensor, ...] = self.captioner(to_float(self.train.pictures[rows]).to(self.device))
+        seen = to_float(self.train.pictures[rows]).to(self.device)
+        if self.recipe.mirror:
+            turned = torch.rand(len(rows)).to(self.device) < 0.5
+            seen = torch.where(turned[:, None, None, None], seen.flip(3), seen)
+        memory: tuple[Tensor, ...] = self.captioner(seen)
         return memory
 
     def _likelihood(self, memory: tuple[Tensor, ...], pictures: list[int], epoch: int) -> Tensor:

@@ -24,6 +24,7 @@ class CaptionRecipe(Settings):
     fit: Literal["squash", "crop", "pad"] = "squash"
     normalise: bool = True  # features to mean 0 and spread 1 by channel
     fine_tune: float = 0.0  # learning rate of the encoder, as a share of the decoder's; 0 leaves it as it is
+    mirror: bool = False  # half of the pictures mirrored in training; for captions that know no left and right
 
     decoder: str = "attention"
     options: Mapping[str, Any] = field(default_factory=dict)  # keywords of the decoder
@@ -74,6 +75,7 @@ class CaptionRecipe(Settings):
                 ),
                 "reinforce must be from 0 to epochs": 0 <= self.reinforce <= self.epochs,
                 "samples must be 2 or more": self.samples >= 2,
+                "mirror needs fine_tune: a fixed encoder sees each picture once": not self.mirror or self.fine_tune > 0,
             }
         )
 
@@ -106,11 +108,15 @@ _ATTENTION = CaptionRecipe(
     patience=4,
 )
 
-# The captioner that ships: small, so that all of it fits into 8 MB.
+# The captioner that ships: small, so that all of it fits into 8 MB; its eye starts as tinynet and learns, too.
 _TINYNET = replace(
     _ATTENTION,
     name="tinynet-flickr8k",
     size=128,
+    normalise=False,
+    fine_tune=0.1,
+    mirror=True,
+    epochs=12,
     minimum=8,
     options={"wordvec_dim": 112, "hidden_dim": 192, "attention_dim": 96, "dropout": 0.3},
     lr=2e-3,
