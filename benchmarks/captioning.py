@@ -34,6 +34,7 @@ from saccade.caption import (
 )
 from saccade.caption.grounding import measure_grounding
 from saccade.caption.pairs import CaptionSet
+from saccade.data import holds
 
 _SQUEEZENET = {"network": "squeezenet1_0", "layer": "features.12", "size": 224}
 _ENTRIES = {
@@ -82,7 +83,10 @@ def run(recipe: CaptionRecipe, folder: Path, count: int | None) -> dict[str, Any
         "first_captions": list(beam.captions[:8]),
     }
     if beam.true is not None:
-        values |= {"true": beam.true, "true_greedy": greedy.true} | _grounding(captioner, test)
+        constant = sum(holds(beam.constant, scene) for scene in test.scenes) / len(test)
+        words = sum(len(caption.split()) for caption in beam.captions) / len(test)
+        values |= {"true": beam.true, "true_greedy": greedy.true, "true_constant": constant, "mean_words": words}
+        values |= _grounding(captioner, test)
     return values
 
 
@@ -116,7 +120,8 @@ def report(results: Results) -> None:
             lines.append([entry, what[row], *figures])
         for r in runs:
             if "true" in r:
-                told = [f"{r[key]:.1%}" for key in ("true", "true_greedy")]
+                told = [f"{r[key]:.1%}" for key in ("true", "true_greedy", "true_constant")]
+                told.append(f"{r['mean_words']:.1f}")
                 shares = [
                     f"{r[f'grounding_{key}']:.1%}" if "grounding_words" in r else "-"
                     for key in ("attention", "uniform", "centre")
@@ -148,8 +153,8 @@ def report(results: Results) -> None:
     ]
     body += [table(head, about), ""]
     if scenes:
-        head = ["captioner", "wholly true, beam 5", "greedy", "attention in the mask of the named object"]
-        head += ["uniform attention", "attention on the centre"]
+        head = ["captioner", "wholly true, beam 5", "greedy", "constant", "words of a caption"]
+        head += ["attention in the mask of the named object", "uniform attention", "attention on the centre"]
         body += ["Generated scenes:", "", table(head, scenes), ""]
     body += ["## The first captions of the test pictures", ""]
     for entry, runs in groups.items():
