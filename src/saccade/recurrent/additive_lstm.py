@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from saccade.recurrent.lstm import gates_backward, run_gates
+from saccade.recurrent.lstm import Slopes, run_gates
 from saccade.recurrent.packing import Packing
 from saccade.recurrent.rnn import before
 
@@ -102,14 +102,14 @@ class _AdditiveLSTM(torch.autograd.Function):
         dread = torch.empty_like(read)
         dkeys = v.new_zeros(keys.shape)
         dv = torch.zeros_like(v)
-        c_before = before(c0, cell, plan)
+        slopes = Slopes.of(gates, before(c0, cell, plan), squashed)
         dh, dc = torch.zeros_like(c0), torch.zeros_like(c0)
         of_h, of_read = (keys.new_zeros(len(h0), part.shape[1]) for part in (dof_h, read))  # of the step at hand
         end = len(gates)
         for n in reversed(plan.rows):
             now = slice(end - n, end)
             dh[:n] += dhidden[now]
-            gates_backward(dh[:n], dc[:n], gates[now], c_before[now], squashed[now], out=da[now])
+            slopes.back(now, dh[:n], dc[:n], out=da[now])
             many = _few_shapes(n, len(h0))
             of_h[:n, width + 1 :] = da[now]
             dz = (of_h[:many, width + 1 :] @ wz)[:n] + dcontext[now]

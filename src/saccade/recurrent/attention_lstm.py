@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from saccade.errors import SaccadeError
 from saccade.recurrent.checks import check_options, check_same_kind, check_sequence, check_step
-from saccade.recurrent.lstm import gated, gates_backward, run_gates
+from saccade.recurrent.lstm import Slopes, gated, run_gates
 from saccade.recurrent.packing import Packing, packing
 from saccade.recurrent.rnn import before, bound
 
@@ -136,7 +136,8 @@ class _AttentionLSTM(torch.autograd.Function):
         da = torch.empty_like(gates)
         drecalled = torch.empty_like(recalled)
         dscores = torch.empty_like(weights)
-        c_before = before(c0, cell, plan)
+        slopes = Slopes.of(gates, before(c0, cell, plan), squashed)
+        back = wr.T.contiguous()
         dh, dc = torch.zeros_like(c0), torch.zeros_like(c0)
         end = len(gates)
         for t in range(len(plan.rows) - 1, -1, -1):
@@ -146,8 +147,8 @@ class _AttentionLSTM(torch.autograd.Function):
                 dh[:n] += dhidden[now]
             if dcell is not None:
                 dc[:n] += dcell[now]
-            gates_backward(dh[:n], dc[:n], gates[now], c_before[now], squashed[now], out=da[now])
-            torch.mm(da[now], wr.T, out=drecalled[now])
+            slopes.back(now, dh[:n], dc[:n], out=da[now])
+            torch.mm(da[now], back, out=drecalled[now])
             dweights = torch.bmm(grid[:n], drecalled[now, width:, None])[:, :, 0]
             softmax_slope = weights[now] * (dweights - (dweights * weights[now]).sum(1, keepdim=True))
             torch.mul(softmax_slope, width**-0.5, out=dscores[now])

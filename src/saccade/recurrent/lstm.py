@@ -10,7 +10,7 @@ Shapes: x (N, D), h and c (N, H), Wx (D, 4H), Wh (H, 4H), b (4H).
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -103,7 +103,8 @@ class _LSTM(torch.autograd.Function):
         x, h0, c0, wx, wh, gates, hidden, cell, squashed = ctx.saved_tensors
         plan, truncate, clip = ctx.settings
         da = torch.empty_like(gates)
-        c_before = before(c0, cell, plan)
+        slopes = Slopes.of(gates, before(c0, cell, plan), squashed)
+        back = wh.T.contiguous()  # small products are much faster on a matrix that lies as they read it
         dh, dc = torch.zeros_like(h0), torch.zeros_like(c0)  # carried from the steps behind
         end = len(gates)
         for t in range(len(plan.rows) - 1, -1, -1):
@@ -113,11 +114,13 @@ class _LSTM(torch.autograd.Function):
                 dh[:n] += dhidden[now]
             if dcell is not None:
                 dc[:n] += dcell[now]
-            gates_backward(dh[:n], dc[:n], gates[now], c_before[now], squashed[now], out=da[now])
-            torch.mm(da[now], wh.T, out=dh[:n])
+            slopes.back(now, dh[:n], dc[:n], out=da[now])
+            torch.mm(da[now], back, out=dh[:n])
             bound(t, truncate, clip, dh, dc)
             end -= n
-        return da @ wx.T, dh, dc, x.T @ da, before(h0, hidden, plan).T @ da, da.sum(0), None, None, None
+        both = torch.cat([x, before(h0, hidden, plan)], dim=1).T @ da
+        dwx, dwh = both[: x.shape[1]], both[x.shape[1] :]
+        return da @ wx.T, dh, dc, dwx, dwh, da.sum(0), None, None, None
 
 
 def run_gates(a: Tensor, c: Tensor, hidden: Tensor, cell: Tensor, squashed: Tensor) -> tuple[Tensor, Tensor]:
@@ -131,17 +134,40 @@ def run_gates(a: Tensor, c: Tensor, hidden: Tensor, cell: Tensor, squashed: Tens
     return torch.mul(o, squashed, out=hidden), cell
 
 
-def gates_backward(dh: Tensor, dc: Tensor, gates: Tensor, c: Tensor, squashed: Tensor, *, out: Tensor) -> None:
-    """Backward of `run_gates`: writes the gradient of the sum before the gates to `out`, and turns `dc`, the gradient
-    of the cell state after the step, into that of the cell state `c` before it, in place."""
-    i, f, o, g = gates.chunk(4, dim=1)
-    di, df, do, dg = out.chunk(4, dim=1)
-    torch.mul(dh, squashed, out=do)
-    dc.add_(torch.ops.aten.tanh_backward(dh * o, squashed))
-    torch.mul(dc, g, out=di)
-    torch.mul(dc, c, out=df)
-    torch.mul(dc, i, out=dg)
-    three = 3 * c.shape[1]
-    torch.ops.aten.sigmoid_backward.grad_input(out[:, :three], gates[:, :three], grad_input=out[:, :three])
-    torch.ops.aten.tanh_backward.grad_input(dg, g, grad_input=dg)
-    dc.mul_(f)
+class Slopes(NamedTuple):
+    """Backward of `run_gates`, with all that does not wait for a gradient computed for all S steps at once.
+
+    gates: (S, 4, H), what each sum before a gate adds to the loss for a unit of what it acts on: the cell state for
+    i, f and g, the hidden state for o. through: (S, H), from the hidden to the cell state. kept: (S, H), forget gates.
+    """
+
+    gates: Float[Tensor, "s 4 hidden"]
+    through: Float[Tensor, "s hidden"]
+    kept: Float[Tensor, "s hidden"]
+
+    @classmethod
+    def of(
+        cls,
+        gates: Float[Tensor, "s gates"],
+        c_before: Float[Tensor, "s hidden"],
+        squashed: Float[Tensor, "s hidden"],
+    ) -> "Slopes":
+        """From the gates, the cell state before each step, and tanh of the one after it."""
+        i, f, o, g = gates.chunk(4, dim=1)
+        slope = gates.new_empty(len(gates), 4, c_before.shape[1])
+        sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
+        sigmoid_backward(g, i, grad_input=slope[:, 0])
+        sigmoid_backward(c_before, f, grad_input=slope[:, 1])
+        sigmoid_backward(squashed, o, grad_input=slope[:, 2])
+        torch.ops.aten.tanh_backward.grad_input(i, g, grad_input=slope[:, 3])
+        return cls(slope, torch.ops.aten.tanh_backward(o, squashed), f)
+
+    def back(self, now: slice, dh: Tensor, dc: Tensor, *, out: Tensor) -> None:
+        """One step: writes the gradient of the sum before the gates to `out` (N, 4H), and turns `dc`, the gradient of
+        the cell state after the step, into that of the one before it, in place."""
+        slope, out = self.gates[now], out.view(len(out), 4, dh.shape[1])
+        dc.addcmul_(dh, self.through[now])
+        torch.mul(slope[:, :2], dc[:, None], out=out[:, :2])
+        torch.mul(slope[:, 2], dh, out=out[:, 2])
+        torch.mul(slope[:, 3], dc, out=out[:, 3])
+        dc.mul_(self.kept[now])
