@@ -236,7 +236,9 @@ def report(results: Results) -> None:
         ]
     body += [
         "Mean and standard deviation over seeds. Ratios and differences are between runs of one seed (those of "
-        "time only where both ran on one machine); a difference comes with its standard error."
+        "time only where both ran on one machine); a difference comes with its standard error. Seconds are those of "
+        "the wall clock, in which the machine may have had other work or a run may have been paused; CPU seconds are "
+        "the run's own."
     ]
     results.write_page("CIFAR-10: this library's recipes beside airbench94", "\n".join(body))
 

@@ -24,6 +24,7 @@ from saccade.caption import (
     measure_grounding,
 )
 from saccade.caption.captioner import make_encoder
+from saccade.caption.evaluate import best_constant
 from saccade.data.scenes import holds
 from saccade.pictures import sheet
 from saccade.studio.eye import PHOTOGRAPHS, square
@@ -54,7 +55,7 @@ class Spoken:
     """What the captioner that ships says of the photographs, None where none ships; and the one trained here.
 
     scenes: those it is asked about, with what it `said` of the first of them, good or bad. true: share of its captions
-    that are wholly true, over all of them; constant: the same for the best single sentence.
+    that are wholly true, over all of them; constant: the same for one sentence, the best of those it was trained on.
     """
 
     captioner: Captioner | None
@@ -88,6 +89,7 @@ def speak(
     encoder = make_encoder(recipe.network, layer=recipe.layer, size=recipe.size)
     features = features_of(encoder, train, keep=False)
     made = make_captioner(recipe, train, features, encoder=encoder)
+    made.meta["constant"] = best_constant(train, scenes)
     fit_captioner(made, train, recipe, features=features, callback=callback)
     seconds = time.monotonic() - start
     report = evaluate_captions(made, scenes)
@@ -195,7 +197,7 @@ def _learner(spoken: Spoken) -> str:
             f"Of generated scenes everything is known, so it can be checked whether a sentence is true. This captioner "
             f"was trained on {recipe.count:,} scenes and their sentences in {spoken.seconds:.0f} seconds. Of its "
             f"captions of {len(scenes)} new scenes <b>{per_cent(spoken.true)}</b> are wholly true: every object, "
-            f"attribute and relation. One sentence said of all of them would be true of {per_cent(spoken.constant)}. "
+            f"attribute and relation. The best single sentence, said of all of them, is true of {per_cent(spoken.constant)}. "
             + looked
         )
         + f'<ul class="scenes captioned">{items}</ul>'
@@ -204,7 +206,7 @@ def _learner(spoken: Spoken) -> str:
 
 
 def _tiles(picture: Tensor, caption: Caption) -> Tensor:
-    return attention_tiles(picture, caption, side=176, columns=max(len(caption.words), 7), smooth=True)
+    return attention_tiles(picture, caption, side=256, columns=8, smooth=True)
 
 
 def _lines(caption: Caption, width: int = 28) -> str:
