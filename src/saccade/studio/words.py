@@ -197,8 +197,8 @@ def _learner(spoken: Spoken) -> str:
             f"Of generated scenes everything is known, so it can be checked whether a sentence is true. This captioner "
             f"was trained on {recipe.count:,} scenes and their sentences in {spoken.seconds:.0f} seconds. Of its "
             f"captions of {len(scenes)} new scenes <b>{per_cent(spoken.true)}</b> are wholly true: every object, "
-            f"attribute and relation. The best single sentence, said of all of them, is true of {per_cent(spoken.constant)}. "
-            + looked
+            "attribute and relation. The best single sentence, said of all of them, is true of "
+            f"{per_cent(spoken.constant)}. " + looked
         )
         + f'<ul class="scenes captioned">{items}</ul>'
         f'<p class="note">The first {len(spoken.said)} of them, good or bad.</p>' + tiles
