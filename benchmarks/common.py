@@ -51,9 +51,11 @@ class Results:
         self.name, self.folder, self.command = name, folder, command
         self.path = folder / "benchmarks" / "results" / f"{name}.json"
         self.page = folder / "docs" / "results" / f"{name}.md"
-        self.cells: dict[str, dict[str, Any]] = {}
-        if self.path.exists():
-            self.cells = json.loads(self.path.read_text("utf-8"))["cells"]
+        self.cells = self.read()
+
+    def read(self) -> dict[str, dict[str, Any]]:
+        """The cells on file."""
+        return dict(json.loads(self.path.read_text("utf-8"))["cells"]) if self.path.exists() else {}
 
     def measure(self, key: str, settings: dict[str, Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The values of cell `key`: what is on file, or what `make` returns, which is then filed.
@@ -63,6 +65,7 @@ class Results:
         if key not in self.cells:
             print(f"{self.name}: {key} ...", flush=True)
             values = make()
+            self.cells = self.read()  # another process may have added to it meanwhile
             self.cells[key] = {
                 "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
                 "machine": machine(),
