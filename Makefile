@@ -29,6 +29,9 @@ bench: $(VENV)/.installed-dev       ## the side-by-side measurements; hours, see
 	$(BIN)/python benchmarks/data_pipeline.py
 	$(BIN)/python benchmarks/train_step.py
 	$(BIN)/python benchmarks/recurrent.py
+	$(BIN)/python benchmarks/caption_train.py
+	$(BIN)/python benchmarks/caption_decode.py
+	$(BIN)/python benchmarks/captioning.py --seeds 3
 	$(BIN)/python benchmarks/course_part1.py
 	$(BIN)/python benchmarks/cifar_accuracy.py
 
