@@ -40,7 +40,7 @@ def test_commands_run(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         load(arguments[0])
         assert arguments[1] in DATASETS
         return
-    if [verb, arguments[0]] == ["caption", "train"]:
+    if [verb, *arguments[:1]] == ["caption", "train"]:
         assert arguments[1:] == ["photos/"]
         return
     result = CliRunner().invoke(cli.app, [verb, *arguments])
