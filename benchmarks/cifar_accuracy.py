@@ -33,7 +33,7 @@ from saccade.data import ImageSet
 from saccade.engine.distributed import World
 from saccade.engine.precision import Precision, choose_precision
 from saccade.engine.run import Run
-from saccade.networks import Network
+from saccade.networks import Network, catalogue, load
 from saccade.train import RECIPES, Recipe, evaluate, find_recipe, fit, make_network
 from saccade.train.fit import Fit
 
@@ -229,6 +229,14 @@ def report(results: Results) -> None:
             what = "45,000 training pictures, 5,000 to choose by, test pictures"
             body += [f"## {data}: {what}", "", table(head, lines), ""]
     if any(key[1] == "cifar10-jpeg" for key in groups):
+        if "cifar-resnet20" in {row.name for row in catalogue()}:
+            resnet = load("cifar-resnet20")
+            body += [
+                "Next to them ResNet-20, trained on 45,000 pictures by the recipe cifar-resnet20-short with 5,000 to "
+                f"validate ([its card](../../src/saccade/networks/weights/cifar-resnet20.md)): "
+                f"{resnet.meta['metrics']['test']['accuracy']:.1%} of the test pictures, n = 1.".replace("%", " %"),
+                "",
+            ]
         body += [
             "`cifar10-jpeg` is CIFAR-10 re-compressed as JPEG by a third party: these figures are not comparable "
             "with published ones, only with each other.",
