@@ -64,7 +64,7 @@ def main() -> None:
         f"| decoder | {captioner.architecture[0]}, {decoder:,} parameters, {len(captioner.vocabulary):,} words |",
         f"| trained on | {recipe.data}, {recipe.epochs} epochs, seed {recipe.seed}; the epoch was chosen by CIDEr-D of "
         f"greedy captions of the validation pictures ({100 * captioner.meta['val_cider']:.1f}) |",
-        f"| test pictures | {len(test):,}, used for no decision; n = 1 run |",
+        f"| test pictures | {len(test):,}, not used to choose the epoch; n = 1 run |",
         f"| training time | {captioner.meta['seconds'] / 60:.0f} minutes on the wall clock, beside other work |",
         f"| machine | {machine()}; trained with PyTorch {told['versions']['torch']} |",
         f"| licence | {captioner.meta['licence']} |",

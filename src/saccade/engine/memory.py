@@ -11,7 +11,7 @@ def keep_freed_memory() -> bool:
     """Ask glibc to keep what a process frees; whether it agreed (elsewhere than on Linux with glibc it is not asked).
 
     By default every large block is mapped anew and unmapped when it is freed. A training step on a CPU then pays for
-    zeroed pages at each activation: a fifth of its time for small convnets. With this the process keeps its largest
+    zeroed pages at each activation. With this the process keeps its largest
     size until it ends. It holds for the whole process and cannot be undone, so only the command line and the benchmarks
     call it by themselves.
     """
