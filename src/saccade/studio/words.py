@@ -158,7 +158,8 @@ def _photographs(spoken: Spoken) -> str:
         )
     return (
         paragraphs(
-            f'<b class="one">{escape(spoken.captioner.network.name)}</b> sees here, trained further for this, and a small recurrent network '
+            f'<b class="one">{escape(spoken.captioner.network.name)}</b> sees here, trained further for this, '
+            "and a small recurrent network "
             "speaks that was trained by this project on the 30,000 captions of Flickr8k: photographs of people and "
             "dogs out of doors. It knows nothing else, so a cat becomes a dog and a rocket something that a person "
             "could do. Read each row from left to right: brighter is where it looked for the word. The maps are coarse "
