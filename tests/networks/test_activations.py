@@ -55,7 +55,7 @@ def test_a_layer_that_does_not_run_is_named():
     module.add_module("idle", nn.Identity())
     module.forward = lambda x: module[3](module[2](module[1](module[0](x))))
     network = Network(module)
-    with pytest.raises(SaccadeError, match="the layer idle does not run"):
+    with pytest.raises(SaccadeError, match="The layer idle does not run"):
         activations(network, torch.rand(1, 3, 4, 4), ["0", "idle"])
     assert not any(layer._forward_hooks for layer in module.modules())
 
@@ -64,6 +64,6 @@ def test_the_last_map():
     x = torch.rand(1, 3, 32, 32)
     assert last_spatial_layer(made(), x) == "stage2"
     squeeze = Network(build("squeezenet1_1")).eval()
-    assert last_spatial_layer(squeeze, torch.rand(1, 3, 64, 64)) == "classifier.2"
+    assert last_spatial_layer(squeeze, torch.rand(1, 3, 64, 64)) == "features"
     with pytest.raises(SaccadeError, match="has no layer that gives a map"):
         last_spatial_layer(Network(nn.Sequential(nn.Flatten(), nn.Linear(48, 2))), torch.rand(1, 3, 4, 4))

@@ -4,17 +4,14 @@ Simonyan, Vedaldi, Zisserman 2014, "Deep Inside Convolutional Networks", arXiv:1
 the course's third notebook.
 """
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from saccade.engine.guards import frozen
-from saccade.errors import SaccadeError
-from saccade.explain.targets import Target, check_input, class_indices
+from saccade.explain.question import Target, asking, finished
 
 
-def saliency(network: nn.Module, pictures: Tensor, target: Target) -> Float[Tensor, "n h w"]:
-    """Absolute gradient of the raw class score by the picture, its maximum over the colours.
+def gradient(network: nn.Module, pictures: Tensor, target: Target) -> Float[Tensor, "n 3 h w"]:
+    """Gradient of the raw score by the picture, signed: score per unit of pixel value.
 
     The map of one picture does not depend on the others, up to rounding. The network is run in evaluation mode and
     left as it was; no gradient reaches its parameters.
@@ -22,25 +19,37 @@ def saliency(network: nn.Module, pictures: Tensor, target: Target) -> Float[Tens
     Args:
         network: pictures (N, 3, H, W) in [0, 1] to class scores (N, C), before any softmax.
         pictures: float (N, 3, H, W), on the device of the network.
-        target: the class whose score is followed: an index or a name for all pictures, or one for each.
+        target: whose score is followed, see `Target`.
 
     Returns:
-        (N, H, W), zero or more, score per unit of pixel value; of the device and dtype of `pictures`.
+        (N, 3, H, W), of the device and dtype of `pictures`.
 
     Raises:
-        SaccadeError: the pictures have another shape or type, or there is no such class.
+        SaccadeError: the pictures have another shape or type, or there is no such target.
     """
-    check_input(pictures, "compute a saliency map")
-    with torch.inference_mode(False), torch.enable_grad(), frozen(network):
-        x = pictures.detach().clone().requires_grad_()
-        scores = network(x)
-        if scores.ndim != 2 or len(scores) != len(x):
-            raise SaccadeError(
-                f"Could not compute a saliency map: the network gives {tuple(scores.shape)} for {len(x)} pictures, "
-                "expected scores (N, classes). Give the classifier, not a part of it."
-            )
-        wanted = class_indices(network, target, count=len(x), classes=scores.shape[1])
-        # Each score depends on its own picture only, so the gradient of the sum holds the gradient of each.
-        total = scores.gather(1, wanted.to(scores.device)[:, None]).sum()
-        (gradient,) = torch.autograd.grad(total, x)
-    return gradient.abs().amax(dim=1)
+    operation = "compute a gradient"
+    with asking(network, pictures, target, operation) as question:
+        _, found = question.gradient(question.x)
+    return finished(found, operation)
+
+
+def saliency(network: nn.Module, pictures: Tensor, target: Target) -> Float[Tensor, "n h w"]:
+    """Absolute gradient of the raw score by the picture, its maximum over the colours: (N, H, W), zero or more.
+
+    Arguments and errors are those of `gradient`.
+    """
+    operation = "compute a saliency map"
+    with asking(network, pictures, target, operation) as question:
+        _, found = question.gradient(question.x)
+    return finished(found.abs().amax(1), operation)
+
+
+def input_x_gradient(network: nn.Module, pictures: Tensor, target: Target) -> Float[Tensor, "n 3 h w"]:
+    """Gradient times picture, signed; of a network that is linear without a bias it sums to the score.
+
+    Shrikumar and others 2016, arXiv:1605.01713. Arguments and errors are those of `gradient`.
+    """
+    operation = "compute gradient x input"
+    with asking(network, pictures, target, operation) as question:
+        _, found = question.gradient(question.x)
+        return finished(found * question.x, operation)

@@ -14,14 +14,14 @@ class _Seen(Exception):
     """All layers asked for have been passed; the rest of the network need not run."""
 
 
-def activations(network: Network, pictures: Float[Tensor, "n 3 h w"], layers: Sequence[str]) -> dict[str, Tensor]:
+def activations(network: nn.Module, pictures: Float[Tensor, "n 3 h w"], layers: Sequence[str]) -> dict[str, Tensor]:
     """The outputs of `layers`, by their dotted names; the network runs no further than the last of them.
 
     A layer that runs several times gives its first output. Gradients flow as in a plain call. Raises `SaccadeError`
     for a layer that is not there or that does not run.
     """
     found: dict[str, Tensor] = {}
-    wanted = {name: network.layer(name) for name in layers}
+    wanted = {name: find_layer(network, name) for name in layers}
 
     def keep(name: str) -> Any:
         def hook(layer: nn.Module, inputs: Any, output: Any) -> None:  # noqa: ARG001 - PyTorch's signature
@@ -42,28 +42,57 @@ def activations(network: Network, pictures: Float[Tensor, "n 3 h w"], layers: Se
             hook.remove()
     missing = wanted.keys() - found.keys()
     if missing:
-        raise SaccadeError(f"{network.name}: the layer {sorted(missing)[0]} does not run for such pictures.")
+        raise SaccadeError(f"The layer {sorted(missing)[0]} does not run for such pictures.")
     return found
 
 
-def last_spatial_layer(network: Network, pictures: Float[Tensor, "n 3 h w"]) -> str:
-    """The name of the last layer, in running order, whose output is a map (N, C, h, w) of more than one place."""
-    shapes: dict[str, tuple[int, ...]] = {}
+def find_layer(network: nn.Module, layer: str | nn.Module) -> nn.Module:
+    """A layer of any module by its dotted name, or the layer itself, checked to be a part of it.
+
+    Of a `Network` the names are those of its module. Raises `SaccadeError` with the names there are.
+    """
+    inner = network.module if isinstance(network, Network) else network
+    if isinstance(layer, nn.Module):
+        if any(layer is part for part in network.modules()):
+            return layer
+        raise SaccadeError(f"The layer {type(layer).__name__} that was given is no part of the network.")
+    names: dict[str, nn.Module] = dict(inner.named_modules())
+    if not layer or layer not in names:
+        raise SaccadeError(f"The network has no layer {layer!r}; its layers are {', '.join(n for n in names if n)}.")
+    return names[layer]
+
+
+def last_spatial_layer(network: nn.Module, pictures: Float[Tensor, "n 3 h w"]) -> str:
+    """The name of the last layer, in running order, whose output is a map (N, C, h, w) of more than one place.
+
+    Left out are what pooling and dropout make of it, and maps with one channel a class, which a network that ends in
+    a convolution averages to its scores: they are its answer, not what it saw.
+    """
+    passive = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Dropout, nn.Dropout2d)
+    inner = network.module if isinstance(network, Network) else network
+    seen: dict[str, Tensor] = {}  # the last output of each layer, in the order in which they ended
+    skipped: set[int] = set()
 
     def keep(name: str) -> Any:
-        def hook(layer: nn.Module, inputs: Any, output: Any) -> None:  # noqa: ARG001
-            shapes.pop(name, None)
-            shapes[name] = tuple(output.shape) if isinstance(output, Tensor) else ()
+        def hook(layer: nn.Module, inputs: Any, output: Any) -> None:
+            seen.pop(name, None)
+            if isinstance(output, Tensor) and output.ndim == 4 and output.shape[2] * output.shape[3] > 1:
+                if not isinstance(layer, passive):
+                    seen[name] = output
+                elif output is not inputs[0]:
+                    skipped.add(id(output))
 
         return hook
 
-    hooks = [layer.register_forward_hook(keep(name)) for name, layer in network.layers.items()]
+    hooks = [layer.register_forward_hook(keep(name)) for name, layer in inner.named_modules() if name]
     try:
-        network(pictures)
+        scores = network(pictures)
     finally:
         for hook in hooks:
             hook.remove()
-    maps = [name for name, shape in shapes.items() if len(shape) == 4 and shape[2] * shape[3] > 1]
+    maps = [name for name, output in seen.items() if id(output) not in skipped]
+    classes = scores.shape[1] if isinstance(scores, Tensor) and scores.ndim == 2 else None
+    inside = [name for name in maps if seen[name].shape[1] != classes]
     if not maps:
-        raise SaccadeError(f"{network.name} has no layer that gives a map; name a layer.")
-    return maps[-1]
+        raise SaccadeError("The network has no layer that gives a map; name a layer.")
+    return (inside or maps)[-1]

@@ -1,4 +1,4 @@
-"""What every attribution is asked: which pictures, which class."""
+"""Which pictures, which class: what every function that asks a network is given."""
 
 from collections.abc import Sequence
 

@@ -1,0 +1,158 @@
+"""What every attribution asks: how much does a network say of something in its pictures?
+
+A `Question` turns whatever a person may point at (a class, a function of the scores, a unit inside the network) into
+one function, pictures in, one number a picture out. Every method of this room is written against it.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from saccade.engine.guards import frozen
+from saccade.errors import SaccadeError
+from saccade.networks.activations import activations, find_layer
+from saccade.networks.targets import check_input, class_indices
+
+
+class MapWarning(UserWarning):
+    """A map says nothing, or cannot be trusted: it is constant, or not finite."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A neuron or a channel as a target: what it gives out, instead of a class score.
+
+    layer: its dotted name. channel: counted from 0. place: (row, column) of one neuron; None takes the mean of the
+    channel's map. Units of flat layers, (N, C), have no place.
+    """
+
+    layer: str
+    channel: int
+    place: tuple[int, int] | None = None
+
+    def read(self, output: Tensor) -> Float[Tensor, " n"]:
+        """This unit's value in an output (N, C) or (N, C, h, w) of its layer."""
+        said = f"the unit {self.layer}:{self.channel}"
+        if output.ndim < 2 or not 0 <= self.channel < output.shape[1]:
+            raise SaccadeError(f"There is no {said[4:]}: the layer gives {tuple(output.shape)}, (n, channels, ...).")
+        map = output[:, self.channel]
+        if self.place is None:
+            return map.flatten(1).mean(1) if map.ndim > 1 else map
+        if map.ndim != 3 or not (0 <= self.place[0] < map.shape[1] and 0 <= self.place[1] < map.shape[2]):
+            raise SaccadeError(f"{said.capitalize()} has no place {self.place}: its map is {tuple(map.shape[1:])}.")
+        return map[:, self.place[0], self.place[1]]
+
+
+Target = int | str | Sequence[int | str] | Tensor | Unit | Callable[[Tensor], Tensor]
+"""What is explained: a class as index or name, for all pictures; a sequence or integer tensor (N,) with one for each;
+a `Unit`; or any function of the network's output (M, C) that gives one number a picture, (M,).
+
+The word k of a caption is the class k of `captioner.reading(words)`, see there."""
+
+
+class Question:
+    """How much a network says of a target; made by `asking`.
+
+    network: frozen, in evaluation mode. x: the pictures, (N, 3, H, W), detached. operation: begins error messages.
+    """
+
+    def __init__(self, network: nn.Module, pictures: Tensor, target: Target, operation: str) -> None:
+        self.network, self.operation = network, operation
+        self.x = pictures.detach().clone(memory_format=torch.channels_last)  # as fast or faster, and equal
+        self.target: Target = target
+        self._wanted: Tensor | None = None
+
+    def score(self, x: Float[Tensor, "m 3 h w"], rows: Int[Tensor, " m"] | None = None) -> Float[Tensor, " m"]:
+        """What the network says of the target in `x`; differentiable if `x` is.
+
+        rows: which of the N pictures each row of `x` was made from, as each may have its own class; by default `x` has
+        as many rows as there are pictures, in their order.
+        """
+        if isinstance(self.target, Unit):
+            return self.target.read(activations(self.network, x, [self.target.layer])[self.target.layer])
+        return self.read(self.network(x), rows)
+
+    def read(self, scores: Tensor, rows: Int[Tensor, " m"] | None = None) -> Float[Tensor, " m"]:
+        """The target in the network's output for rows of pictures; not for a `Unit`, which lies inside."""
+        if callable(self.target):
+            said = self.target(scores)
+            if not isinstance(said, Tensor) or said.shape != scores.shape[:1]:
+                given = tuple(said.shape) if isinstance(said, Tensor) else type(said).__name__
+                raise SaccadeError(
+                    f"Could not {self.operation}: the target function gives {given}, expected one number a picture, "
+                    f"({len(scores)},)."
+                )
+            return said
+        if not isinstance(scores, Tensor) or scores.ndim != 2:
+            given = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+            raise SaccadeError(
+                f"Could not {self.operation}: the network gives {given}, expected scores (N, classes). Give the "
+                "classifier, not a part of it, or a function of its output as the target."
+            )
+        if self._wanted is None:
+            wanted = class_indices(self.network, self.target, count=len(self.x), classes=scores.shape[1])  # type: ignore[arg-type]
+            self._wanted = wanted.to(scores.device)
+        wanted = self._wanted if rows is None else self._wanted[rows]
+        if len(scores) != len(wanted):
+            raise SaccadeError(f"Could not {self.operation}: {len(scores)} rows of scores for {len(wanted)} pictures.")
+        return scores.gather(1, wanted[:, None])[:, 0]
+
+    def gradient(
+        self, x: Float[Tensor, "m 3 h w"], rows: Int[Tensor, " m"] | None = None
+    ) -> tuple[Float[Tensor, " m"], Float[Tensor, "m 3 h w"]]:
+        """The score and its gradient by `x`, both detached."""
+        x = x.detach().requires_grad_()
+        score = self.score(x, rows)
+        return score.detach(), self.slope(score, x)
+
+    def slope(self, score: Float[Tensor, " m"], by: Tensor) -> Tensor:
+        """The gradient of each row's score by its own row of `by`: of the sum, as rows do not depend on each other."""
+        try:
+            (gradient,) = torch.autograd.grad(score.sum(), by)
+        except RuntimeError as error:
+            if "does not require grad" not in str(error) and "not have been used" not in str(error):
+                raise
+            raise SaccadeError(
+                f"Could not {self.operation}: the score does not depend on it differentiably; the network may detach, "
+                "round or turn gradients off on the way."
+            ) from error
+        return gradient.detach()
+
+
+@contextmanager
+def asking(network: nn.Module, pictures: Tensor, target: Target, operation: str) -> Iterator[Question]:
+    """Check the pictures, freeze the network in evaluation mode, turn gradients on; everything is put back afterwards.
+
+    operation: what is being done, as in "compute a saliency map". Raises `SaccadeError` for pictures that are no
+    floats (N, 3, H, W) or not finite, and for a unit of a layer that is not there.
+    """
+    check_input(pictures, operation)
+    if not torch.isfinite(pictures).all():
+        raise SaccadeError(f"Could not {operation}: the pictures hold values that are not finite (NaN or infinity).")
+    if isinstance(target, Unit):
+        find_layer(network, target.layer)
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(frozen(network))
+        if pictures.is_cuda and any(isinstance(layer, nn.RNNBase) for layer in network.modules()):
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False))  # its LSTM has no gradient in eval mode
+        yield Question(network, pictures, target, operation)
+
+
+def finished(found: Float[Tensor, "n ..."], operation: str) -> Float[Tensor, "n ..."]:
+    """The result of a method, detached and contiguous; warns (`MapWarning`) of maps that are constant or not finite."""
+    found = found.detach().contiguous()
+    flat = found.flatten(1)
+    finite = torch.isfinite(flat).all(1)
+    constant = finite & (flat.amax(1) == flat.amin(1)) if flat.shape[1] > 1 else torch.zeros_like(finite)
+    for bad, what in ((~finite, "holds values that are not finite"), (constant, "is constant, it says nothing")):
+        if bad.any():
+            which = ", ".join(str(i) for i in bad.nonzero()[:8, 0].tolist())
+            warnings.warn(f"{operation}: the map of picture {which} {what}.", MapWarning, stacklevel=3)
+    return found
