@@ -11,6 +11,7 @@ from saccade.caption.grounding import Grounding, grounding, measure_grounding
 from saccade.caption.java_metrics import java_scores
 from saccade.caption.metrics import CiderD, bleu, rouge_l
 from saccade.caption.pairs import CaptionSet, load_captions
+from saccade.caption.reading import reading
 from saccade.caption.recipe import CAPTION_RECIPES, CaptionRecipe, find_caption_recipe
 from saccade.caption.text import Vocabulary, tokenise
 
@@ -40,6 +41,7 @@ __all__ = [
     "load_captions",
     "make_captioner",
     "measure_grounding",
+    "reading",
     "rouge_l",
     "sample",
     "save_animation",
