@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from saccade import console
 from saccade.errors import SaccadeError
@@ -17,17 +16,8 @@ CaptionerName = Annotated[
 DEFAULT = "tinynet-flickr8k"
 
 
-class _PicturesFirst(TyperGroup):
-    """`saccade caption cat.jpg` is short for `saccade caption pictures cat.jpg`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] != "--help":
-            args = ["pictures", *args]
-        return super().parse_args(ctx, args)
-
-
 caption = typer.Typer(
-    cls=_PicturesFirst,
+    cls=console.PicturesFirst,
     help="Say in a sentence what pictures show, and where it was seen; train what says it.",
     no_args_is_help=True,
 )

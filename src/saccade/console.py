@@ -20,8 +20,20 @@ from rich.progress import (
 )
 from rich.table import Table
 from torch import Tensor
+from typer.core import TyperGroup
 
 from saccade.errors import SaccadeError
+
+
+class PicturesFirst(TyperGroup):
+    """A group of commands of which the first is meant when none is named: `saccade caption cat.jpg` is short for
+    `saccade caption pictures cat.jpg`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] != "--help":
+            args = ["pictures", *args]
+        return super().parse_args(ctx, args)
+
 
 out = Console()
 err = Console(stderr=True, soft_wrap=True, highlight=False)

@@ -1,7 +1,7 @@
 """Leave no trace: states of a network and of the random generators that are put back afterwards."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import nn
@@ -21,6 +21,18 @@ def frozen(module: nn.Module) -> Iterator[None]:
             layer.training = mode
         for parameter, flag in flags:
             parameter.requires_grad_(flag)
+
+
+@contextmanager
+def differentiable(module: nn.Module) -> Iterator[None]:
+    """`frozen`, and with gradients on whatever is turned off around it: for derivatives by the pictures."""
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(frozen(module))
+        if any(isinstance(layer, nn.RNNBase) for layer in module.modules()):
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False))  # its LSTM has no gradient in eval mode
+        yield
 
 
 @contextmanager

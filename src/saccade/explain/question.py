@@ -6,14 +6,14 @@ one function, pictures in, one number a picture out. Every method of this room i
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from saccade.engine.guards import frozen
+from saccade.engine.guards import differentiable
 from saccade.errors import SaccadeError
 from saccade.networks.activations import activations, find_layer
 from saccade.networks.targets import check_input, class_indices
@@ -136,12 +136,7 @@ def asking(network: nn.Module, pictures: Tensor, target: Target, operation: str)
         raise SaccadeError(f"Could not {operation}: the pictures hold values that are not finite (NaN or infinity).")
     if isinstance(target, Unit):
         find_layer(network, target.layer)
-    with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
-        stack.enter_context(frozen(network))
-        if pictures.is_cuda and any(isinstance(layer, nn.RNNBase) for layer in network.modules()):
-            stack.enter_context(torch.backends.cudnn.flags(enabled=False))  # its LSTM has no gradient in eval mode
+    with differentiable(network):
         yield Question(network, pictures, target, operation)
 
 
