@@ -17,6 +17,7 @@ SMALL = {
     "show-attend-tell": {"wordvec_dim": 5, "hidden_dim": 7, "attention_dim": 4},
     "transformer": {"dim": 8, "heads": 2, "layers": 2, "longest": 9},
 }
+
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
 
 
@@ -140,3 +141,16 @@ def test_a_transformer_says_when_its_positions_end():
     decoder, features = make("transformer")
     with pytest.raises(SaccadeError, match="has 9 positions, 12 are asked for"):
         decoder.states(sentences(t=12), torch.tensor([12, 12, 12]), decoder.remember(features))
+
+
+def test_with_positions_the_places_are_told_apart():
+    """Features that are the same up to a shift: without positions the decoder cannot tell left from right."""
+    for positions in (False, True):
+        torch.manual_seed(0)
+        decoder = DECODERS["show-attend-tell"](V, C, **SMALL["show-attend-tell"], positions=positions).double().eval()
+        left = torch.zeros(1, C, 2, 4, dtype=torch.float64)
+        left[..., 0] = 1
+        both = torch.cat([left, left.flip(3)])
+        states, _ = decoder.states(sentences(n=1).expand(2, -1), torch.tensor([6, 6]), decoder.remember(both))
+        scores = decoder.read_out(states)
+        assert torch.allclose(scores[0], scores[1], rtol=1e-12) != positions

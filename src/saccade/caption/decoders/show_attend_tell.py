@@ -22,6 +22,10 @@ from saccade.recurrent.packing import packing
 class ShowAttendTell(Decoder):
     """The decoder of the paper. dropout: of the deep output, in training.
 
+    positions: give each place its coordinates too. The features of a convolutional network look the same wherever they
+    are, and a mean of them does not say from where: without this the decoder cannot tell left from right. Not in the
+    paper.
+
     What depends on the picture alone (the projected places) is computed once a picture, what depends on the word alone
     (its share of the gates) for all words at once, and all uses of the hidden state are one product a step.
     """
@@ -35,8 +39,11 @@ class ShowAttendTell(Decoder):
         hidden_dim: int = 512,
         attention_dim: int = 256,
         dropout: float = 0.5,
+        positions: bool = False,
     ) -> None:
         super().__init__()
+        self.positions = positions
+        input_dim += 6 if positions else 0
         self.hidden_dim, self.attention_dim = hidden_dim, attention_dim
         self.embed = WordEmbedding(vocabulary, wordvec_dim)
         self.init_h, self.init_c = nn.Linear(input_dim, hidden_dim), nn.Linear(input_dim, hidden_dim)
@@ -51,6 +58,9 @@ class ShowAttendTell(Decoder):
         self.output = nn.Linear(wordvec_dim, vocabulary)
 
     def remember(self, features: Float[Tensor, "n c height width"]) -> Memory:
+        if self.positions:
+            where = _coordinates(features).to(features.dtype)
+            features = torch.cat([features, where.expand(len(features), -1, -1, -1)], dim=1)
         places = features.flatten(2).transpose(1, 2)
         keys = self.place(places)
         return places.to(keys.dtype), keys  # under autocast, cast once and not at every word
@@ -98,6 +108,16 @@ class ShowAttendTell(Decoder):
         a = word + of_h[..., self.attention_dim + 1 :] + self.context(context)
         h, c = (part.view_as(h) for part in gated(a.flatten(0, 1), c.flatten(0, 1)))
         return h, c, context, weights
+
+
+def _coordinates(features: Float[Tensor, "n c height width"]) -> Float[Tensor, "1 6 height width"]:
+    """Across and down, each as u in (-1, 1), sin(pi u), cos(pi u): steep everywhere, and different at the borders."""
+    h, w = features.shape[2:]
+    lines = [(torch.arange(side, device=features.device) + 0.5) * 2 / side - 1 for side in (h, w)]
+    down, across = torch.meshgrid(*lines, indexing="ij")
+    waves = [f(each) for each in (across, down) for f in (lambda u: u, lambda u: (torch.pi * u).sin(),
+                                                          lambda u: (torch.pi * u).cos())]  # fmt: skip
+    return torch.stack(waves)[None]
 
 
 def doubly_stochastic(weights: Float[Tensor, "n t p"]) -> Float[Tensor, ""]:
