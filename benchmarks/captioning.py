@@ -39,9 +39,9 @@ from saccade.data import holds
 _SQUEEZENET = {"network": "squeezenet1_0", "layer": "features.12", "size": 224}
 _ENTRIES = {
     "squeezenet": replace(find_caption_recipe("attention"), **_SQUEEZENET),
-    "course-rnn": replace(find_caption_recipe("course-rnn"), **_SQUEEZENET),
-    "course-lstm": replace(find_caption_recipe("course-lstm"), **_SQUEEZENET),
-    "course-attention": replace(find_caption_recipe("course-attention"), **_SQUEEZENET | {"size": 112}),
+    "course-rnn": replace(find_caption_recipe("course-rnn"), epochs=20, **_SQUEEZENET),
+    "course-lstm": replace(find_caption_recipe("course-lstm"), epochs=20, **_SQUEEZENET),
+    "course-attention": replace(find_caption_recipe("course-attention"), epochs=20, **_SQUEEZENET | {"size": 112}),
     "tinynet": find_caption_recipe("tinynet-flickr8k"),
     "scenes": find_caption_recipe("scenes"),
 }

@@ -18,6 +18,12 @@ FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 SMALL: dict[str, dict[str, str]] = {  # notebook: {text: what stands there in the test}
+    "network_visualization.ipynb": {
+        "ITERATIONS = 100": "ITERATIONS = 8",
+        "else 4_096  #": "else 512  #",
+        "else 6  #": "else 2  #",
+        "else 32  #": "else 10  #",
+    },
     "pytorch_autograd_and_nn.ipynb": {
         "else 8_192  #": "else 128  #",
         "else 4  #": "else 2  #",
@@ -38,6 +44,48 @@ SMALL: dict[str, dict[str, str]] = {  # notebook: {text: what stands there in th
 
 # Answers with a mistake, for each exercise of each notebook: (exercise, right, wrong).
 MISTAKES: dict[str, list[tuple[str, str, str]]] = {
+    "network_visualization.ipynb": [
+        ("exercise-1", "gradient.abs().amax(1)", "gradient.amax(1)"),
+        ("exercise-1", "gradient.abs().amax(1)", "gradient.amax(1).abs()"),
+        ("exercise-1", "gradient.abs().amax(1)", "gradient.abs().mean(1)"),
+        ("exercise-1", "gradient.abs().amax(1)", "gradient.abs().sum(1)"),
+        ("exercise-1", "model(X)", "model(X).softmax(1)"),
+        ("exercise-1", "model(X)", "model(X).log_softmax(1)"),
+        ("exercise-1", "y[:, None]", "y.flip(0)[:, None]"),
+        ("exercise-1", "y[:, None]", "y[:1, None].expand(len(y), 1)"),
+        ("exercise-1", "scores.sum()", "scores.mean()"),
+        ("exercise-1", "model(X).gather(1, y[:, None])", "model(X).amax(1)"),
+        ("exercise-2", " / gradient.norm()", ""),
+        ("exercise-2", "gradient.norm()", "gradient.norm() ** 2"),
+        ("exercise-2", "gradient.norm()", "gradient.norm(dim=1, keepdim=True)"),
+        ("exercise-2", "gradient.norm()", "gradient.abs().sum()"),
+        ("exercise-2", "gradient / gradient.norm()", "gradient.sign()"),
+        ("exercise-2", "X_adv + learning_rate", "X_adv - learning_rate"),
+        ("exercise-2", "learning_rate * gradient", "gradient"),
+        ("exercise-2", "grad(scores[0, target_y]", "grad(scores.softmax(1)[0, target_y]"),
+        ("exercise-2", "grad(scores[0, target_y]", "grad(scores.max()"),
+        ("exercise-2", "grad(scores[0, target_y]", "grad(-F.cross_entropy(scores, torch.tensor([target_y]))"),
+        ("exercise-2", "if scores.argmax(1).item() == target_y:", "if False:"),
+        ("exercise-2", "== target_y:\n            break", "== target_y and iteration:\n            break"),
+        ("exercise-2", "range(max_iter)", "range(100)"),
+        ("exercise-2", "range(max_iter)", "range(max_iter + 1)"),
+        ("exercise-2", "range(max_iter)", "range(10)"),
+        ("exercise-2", "if not gradient.any():", "if False:"),
+        ("exercise-2", "return X_adv.detach()", "return X_adv.detach().clamp(0, 1)"),
+        ("exercise-3", " - l2_reg * ((img - 0.5) ** 2).sum()", ""),
+        ("exercise-3", "l2_reg * ((img - 0.5) ** 2).sum()", "l2_reg * ((img - 0.5) ** 2).sum() / 2"),
+        ("exercise-3", "((img - 0.5) ** 2).sum()", "(img - 0.5).norm()"),
+        ("exercise-3", "((img - 0.5) ** 2).sum()", "((img - 0.5) ** 2).mean()"),
+        ("exercise-3", "((img - 0.5) ** 2).sum()", "(img**2).sum()"),
+        ("exercise-3", "- l2_reg", "+ l2_reg"),
+        ("exercise-3", "model(img)[0, target_y]", "model(img).softmax(1)[0, target_y]"),
+        ("exercise-3", "model(img)[0, target_y]", "model(img).max()"),
+        ("exercise-3", "img + learning_rate", "img - learning_rate"),
+        ("exercise-3", "learning_rate * gradient", "learning_rate * gradient / gradient.norm()"),
+        ("exercise-3", "learning_rate * gradient)", "gradient)"),
+        ("exercise-3", "return (img + learning_rate * gradient).detach()",
+         "return img.detach().add_(learning_rate * gradient)"),
+    ],
     "pytorch_autograd_and_nn.ipynb": [
         ("exercise-1", "/ (2 * h)", "/ h"),
         ("exercise-1", "f(x - step)", "f(x)"),

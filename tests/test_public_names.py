@@ -23,6 +23,8 @@ def test_names_of_a_room_are_those_listed(room: str, names: str) -> None:
             "RECIPES",
             "DATASETS",
             "DECODERS",
+            "METHODS",
+            "Target",
             "CAPTION_RECIPES",
             "IMAGENET_MEAN",
             "IMAGENET_STD",

@@ -11,6 +11,7 @@ from rich.table import Table
 from saccade import console
 from saccade.cli_caption import caption
 from saccade.cli_explain import explain
+from saccade.cli_imagine import imagine
 from saccade.engine.memory import keep_freed_memory
 from saccade.errors import SaccadeError
 
@@ -29,6 +30,7 @@ NetworkName = Annotated[str, typer.Option("--network", "-n", help="A name of `sa
 
 app.add_typer(caption, name="caption")
 app.add_typer(explain, name="explain")
+app.add_typer(imagine, name="imagine")
 
 
 def main() -> None:

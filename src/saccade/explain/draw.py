@@ -22,7 +22,7 @@ CLIP = 0.005  # share of the pixels that may saturate: gradients have long tails
 def look_of(method: Method) -> Look:
     """How a method's maps are best seen: values that sum to something with their sign, coarse maps over the
     photograph, gradients by their magnitude."""
-    if method.family in ("cam", "perturbation", "control"):
+    if method.family in ("cam", "perturbation"):
         return "overlay"
     return "signed" if method.complete else "magnitude"
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from saccade.engine.guards import differentiable
 from saccade.errors import SaccadeError
 from saccade.networks.activations import activations, find_layer
+from saccade.networks.network import Network
 from saccade.networks.targets import check_input, class_indices
 
 
@@ -63,7 +64,7 @@ class Question:
 
     def __init__(self, network: nn.Module, pictures: Tensor, target: Target, operation: str) -> None:
         self.network, self.operation = network, operation
-        self.x = pictures.detach().clone(memory_format=torch.channels_last)  # as fast or faster, and equal
+        self.x = pictures.detach().clone(memory_format=layout(network))
         self.target: Target = target
         self._wanted: Tensor | None = None
 
@@ -122,6 +123,13 @@ class Question:
                 "round or turn gradients off on the way."
             ) from error
         return gradient.detach()
+
+
+def layout(network: nn.Module) -> torch.memory_format:
+    """How pictures lie in memory: channels last, as fast or faster and equal, for architectures of this library; others
+    may call `view` on a map, which such a layout does not allow."""
+    ours = isinstance(network, Network) and network.architecture is not None
+    return torch.channels_last if ours else torch.contiguous_format
 
 
 @contextmanager

@@ -17,11 +17,11 @@ class _Seen(Exception):
 def activations(network: nn.Module, pictures: Float[Tensor, "n 3 h w"], layers: Sequence[str]) -> dict[str, Tensor]:
     """The outputs of `layers`, by their dotted names; the network runs no further than the last of them.
 
-    A layer that runs several times gives its first output. Gradients flow as in a plain call. Raises `SaccadeError`
-    for a layer that is not there or that does not run.
+    The name "" is the network as a whole: its scores. A layer that runs several times gives its first output. Gradients
+    flow as in a plain call. Raises `SaccadeError` for a layer that is not there or that does not run.
     """
     found: dict[str, Tensor] = {}
-    wanted = {name: find_layer(network, name) for name in layers}
+    wanted = {name: find_layer(network, name) if name else network for name in layers}
 
     def keep(name: str) -> Any:
         def hook(layer: nn.Module, inputs: Any, output: Any) -> None:  # noqa: ARG001 - PyTorch's signature
@@ -70,17 +70,18 @@ def last_spatial_layer(network: nn.Module, pictures: Float[Tensor, "n 3 h w"]) -
     """
     passive = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Dropout, nn.Dropout2d)
     inner = network.module if isinstance(network, Network) else network
-    seen: dict[str, Tensor] = {}  # the last output of each layer, in the order in which they ended
-    skipped: set[int] = set()
+    seen: dict[str, int] = {}  # how many channels each layer gave last, in the order in which they ended
+    skipped: list[Tensor] = []  # kept, so that none of their ids is given to another tensor
 
     def keep(name: str) -> Any:
         def hook(layer: nn.Module, inputs: Any, output: Any) -> None:
             seen.pop(name, None)
             if isinstance(output, Tensor) and output.ndim == 4 and output.shape[2] * output.shape[3] > 1:
                 if not isinstance(layer, passive):
-                    seen[name] = output
+                    if not any(output is one for one in skipped):
+                        seen[name] = output.shape[1]
                 elif output is not inputs[0]:
-                    skipped.add(id(output))
+                    skipped.append(output)
 
         return hook
 
@@ -90,9 +91,8 @@ def last_spatial_layer(network: nn.Module, pictures: Float[Tensor, "n 3 h w"]) -
     finally:
         for hook in hooks:
             hook.remove()
-    maps = [name for name, output in seen.items() if id(output) not in skipped]
     classes = scores.shape[1] if isinstance(scores, Tensor) and scores.ndim == 2 else None
-    inside = [name for name in maps if seen[name].shape[1] != classes]
-    if not maps:
+    inside = [name for name, channels in seen.items() if channels != classes]
+    if not seen:
         raise SaccadeError("The network has no layer that gives a map; name a layer.")
-    return (inside or maps)[-1]
+    return (inside or list(seen))[-1]

@@ -3,31 +3,12 @@
 Every function returns HTML. Text given as `str` is escaped here, except where an argument is called `html`.
 """
 
-import base64
 from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
 
-from torch import Tensor
-
-from saccade.pictures import encode
-
-
-def image(
-    picture: Tensor, *, alt: str, kind: str = "", density: float = 1.0, format: str = "webp", quality: int = 88
-) -> str:
-    """A picture (3, H, W) in [0, 1] as an `img` that holds its own data.
-
-    alt: what one would say of it to somebody who cannot see it. kind: classes of the style sheet ("pixels" shows
-    pixels as squares, "plot" follows light and dark). density: device pixels for one CSS pixel of its natural size.
-    quality: 100 is lossless.
-    """
-    data = base64.b64encode(encode(picture, format=format, quality=quality)).decode("ascii")
-    height, width = (round(side / density) for side in picture.shape[1:])
-    classes = f' class="{kind}"' if kind else ""
-    return (
-        f'<img{classes} src="data:image/{format};base64,{data}" width="{width}" height="{height}" alt="{escape(alt)}">'
-    )
+from saccade.pictures.html import image as image
+from saccade.pictures.html import page as frame
 
 
 def bars(shares: Sequence[tuple[str, float]], *, kind: str = "", right: Iterable[str] = ()) -> str:
@@ -69,13 +50,7 @@ def facts(rows: Sequence[tuple[str, str]]) -> str:
 def page(title: str, html: str, *, description: str) -> str:
     """A whole document around `html`."""
     style = files("saccade.studio").joinpath("page.css").read_text("utf-8")
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f'<meta name="description" content="{escape(description)}">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n{html}\n</body>\n</html>\n"
-    )
+    return frame(title, html, description=description, style=style)
 
 
 def per_cent(share: float) -> str:

@@ -115,8 +115,7 @@ def _coordinates(features: Float[Tensor, "n c height width"]) -> Float[Tensor, "
     h, w = features.shape[2:]
     lines = [(torch.arange(side, device=features.device) + 0.5) * 2 / side - 1 for side in (h, w)]
     down, across = torch.meshgrid(*lines, indexing="ij")
-    waves = [f(each) for each in (across, down) for f in (lambda u: u, lambda u: (torch.pi * u).sin(),
-                                                          lambda u: (torch.pi * u).cos())]  # fmt: skip
+    waves = [wave for u in (across, down) for wave in (u, (torch.pi * u).sin(), (torch.pi * u).cos())]
     return torch.stack(waves)[None]
 
 

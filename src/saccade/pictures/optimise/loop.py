@@ -1,0 +1,220 @@
+"""The one loop that grows pictures under an objective."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from saccade.engine.checkpoint import load_checkpoint, save_checkpoint
+from saccade.engine.seeding import generator
+from saccade.errors import SaccadeError
+from saccade.pictures.geometry import resize
+from saccade.pictures.optimise.parametrise import Parametrisation, Pixels
+from saccade.pictures.optimise.projections import Projection
+from saccade.pictures.optimise.steps import Adam, Rule, State
+from saccade.pictures.optimise.transforms import Transform
+
+Score = Callable[[Tensor], Tensor]
+"""Pictures (N, 3, H, W) to one number each, (N,)."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What a callback is told after a step.
+
+    step: how many are done, of `steps` in all octaves. score: (N,), objective minus penalty before this step.
+    """
+
+    step: int
+    steps: int
+    score: Float[Tensor, " n"]
+    _values: Tensor
+    _parametrise: Parametrisation
+
+    @property
+    def pictures(self) -> Float[Tensor, "n 3 h w"]:
+        """The pictures as they are now; they may overshoot [0, 1] if nothing holds them there."""
+        with torch.no_grad():
+            return self._parametrise.pictures(self._values).clone()
+
+
+def optimise(
+    objective: Score,
+    start: Tensor,
+    *,
+    steps: int,
+    rule: Rule = Adam(0.05),  # noqa: B008 - it holds no state
+    parametrise: Parametrisation = Pixels(),  # noqa: B008
+    transforms: Sequence[Transform] = (),
+    penalty: Score | None = None,
+    projections: Sequence[Projection] = (),
+    octaves: int = 1,
+    octave_scale: float = 1.4,
+    seed: int = 0,
+    callback: Callable[[Moment], None] | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int = 50,
+) -> Float[Tensor, "n 3 h w"]:
+    """Change pictures step by step so that `objective` rises; every picture by its own gradient.
+
+    Args:
+        objective: pictures (N, 3, h, w), transformed, to one number each, (N,), to be maximised. It knows whatever
+            network there is; the loop does not.
+        start: pictures (N, 3, H, W) to begin with, usually in [0, 1]; neither changed nor kept.
+        steps: how many in each octave.
+        rule: how a step is made of a gradient, see `steps`.
+        parametrise: which numbers are stepped, see `parametrise`.
+        transforms: applied in turn before the objective, their random numbers by (seed, step).
+        penalty: subtracted from the objective; it sees the pictures before they are transformed.
+        projections: applied in turn to the values after each step.
+        octaves: sizes to work through, from small to that of `start`, each `octave_scale` times the one before. What
+            has grown is enlarged and laid over the start of the next size.
+        callback: called after each step with a `Moment`.
+        checkpoint: a file written before every `checkpoint_every`-th step, taken up again if it is there, and
+            removed at the end. The result is that of an uninterrupted run.
+
+    Returns:
+        Pictures of the shape, dtype and device of `start`, detached.
+
+    Raises:
+        SaccadeError: a shape is wrong, the objective does not depend on the pictures, is not finite, or the
+            checkpoint belongs to another run.
+    """
+    _check(start, steps, octaves, octave_scale, checkpoint_every)
+    with torch.inference_mode(False), torch.enable_grad():
+        start = start.detach().clone()
+        sizes = [_smaller(start, octave_scale**k) for k in reversed(range(octaves))]
+        file = Path(checkpoint) if checkpoint is not None else None
+        kept = {"run": _name(start, steps, rule, parametrise, octaves, octave_scale, seed)} if file else {}
+        done, values, state, expected = _take_up(file, kept, start)
+        for step in range(done, steps * octaves):
+            octave, within = divmod(step, steps)
+            if values is None or (within == 0 and step > done):
+                values, state = _enter(values, octave, sizes, start, parametrise), State()
+            score, gradient = _slope(objective, penalty, parametrise, transforms, values, generator(seed, 1, step))
+            _check_finite(score, gradient, step)
+            if expected is not None and step == done and not torch.allclose(score, expected, rtol=1e-2, atol=1e-3):
+                raise SaccadeError(f"Could not go on from {file}: it was written for another objective. Delete it.")
+            if file is not None and step > done and step % checkpoint_every == 0:
+                save_checkpoint(file, {**kept, "step": step, "values": values, "state": state, "score": score})
+            with torch.no_grad():
+                values = rule(values, score, gradient, state)
+                for project in projections:
+                    values = project(values, gradient, within)
+            if callback is not None:
+                callback(Moment(step + 1, steps * octaves, score, values, parametrise))
+        with torch.no_grad():
+            assert values is not None
+            found = parametrise.pictures(rule.settle(values, state)).clone(memory_format=torch.contiguous_format)
+    if file is not None:
+        file.unlink(missing_ok=True)
+    return found
+
+
+def _slope(
+    objective: Score,
+    penalty: Score | None,
+    parametrise: Parametrisation,
+    transforms: Sequence[Transform],
+    values: Tensor,
+    random: torch.Generator,
+) -> tuple[Float[Tensor, " n"], Tensor]:
+    """Objective minus penalty for each picture, and its gradient by the values."""
+    values = values.detach().requires_grad_()
+    pictures = seen = parametrise.pictures(values)
+    for transform in transforms:
+        seen = transform(seen, random)
+    score = objective(seen)
+    if not isinstance(score, Tensor) or score.shape != pictures.shape[:1]:
+        given = tuple(score.shape) if isinstance(score, Tensor) else type(score).__name__
+        raise SaccadeError(
+            f"Could not optimise pictures: the objective gives {given}, expected one number for each of {len(values)}."
+        )
+    if penalty is not None:
+        score = score - penalty(pictures)
+    return score.detach(), slope(score, values)
+
+
+def slope(score: Float[Tensor, " n"], by: Tensor) -> Tensor:
+    """The gradient of each score by its own row of `by`, detached; raises `SaccadeError` if there is none."""
+    try:
+        (gradient,) = torch.autograd.grad(score.sum(), by)
+    except RuntimeError as error:
+        if "does not require grad" not in str(error) and "not have been used" not in str(error):
+            raise
+        raise SaccadeError(
+            "Could not optimise pictures: the objective does not depend on them differentiably; it may detach, round "
+            "or turn gradients off on the way."
+        ) from error
+    return gradient.detach()
+
+
+def _enter(
+    values: Tensor | None, octave: int, sizes: list[tuple[int, int]], start: Tensor, parametrise: Parametrisation
+) -> Tensor:
+    """The values an octave begins with: its start, plus what has grown in the one before."""
+    pictures = _resized(start, sizes[octave])
+    if values is not None:
+        grown = parametrise.pictures(values.detach()) - _resized(start, sizes[octave - 1])
+        pictures = pictures + _resized(grown, sizes[octave])
+    return parametrise.values(pictures).detach().clone()
+
+
+def _resized(pictures: Tensor, size: tuple[int, int]) -> Tensor:
+    return resize(pictures, size, method="bilinear")
+
+
+def _smaller(start: Tensor, factor: float) -> tuple[int, int]:
+    """Height and width divided by a factor, even if they were so: a spectrum needs an even width."""
+    h, w = (max(2, 2 * round(side / factor / 2)) if factor != 1 else side for side in start.shape[2:])
+    return h, w
+
+
+def _take_up(file: Path | None, kept: dict[str, str], start: Tensor) -> tuple[int, Tensor | None, State, Tensor | None]:
+    """Steps done, values, the rule's state and the score to expect, from a checkpoint if there is one."""
+    if file is None or not file.exists():
+        return 0, None, {}, None
+    saved = load_checkpoint(file, device=start.device)
+    if saved.get("run") != kept["run"]:
+        raise SaccadeError(
+            f"Could not go on from {file}: it was written for another start, or with other settings. Give those, or "
+            "delete it."
+        )
+    return saved["step"], saved["values"], saved["state"], saved["score"]
+
+
+def _name(start: Tensor, *settings: object) -> str:
+    """A hash that tells runs apart; what the objective is, it does not know."""
+    digest = hashlib.sha256(repr((tuple(start.shape), str(start.dtype), *settings)).encode())
+    digest.update(start.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _check(start: Tensor, steps: int, octaves: int, octave_scale: float, checkpoint_every: int) -> None:
+    if not isinstance(start, Tensor) or start.ndim != 4 or start.shape[1] != 3 or not start.is_floating_point():
+        given = f"{start.dtype} of shape {tuple(start.shape)}" if isinstance(start, Tensor) else type(start).__name__
+        raise SaccadeError(
+            f"Could not optimise pictures: the start is {given}, expected floats (n, 3, height, width) in [0, 1]."
+        )
+    if not torch.isfinite(start).all():
+        raise SaccadeError("Could not optimise pictures: the start holds values that are not finite.")
+    for name, value in (("steps", steps), ("octaves", octaves), ("checkpoint_every", checkpoint_every)):
+        if value < 1:
+            raise SaccadeError(f"Could not optimise pictures: {name} is {value}, expected 1 or more.")
+    if octave_scale <= 1:
+        raise SaccadeError(f"Could not optimise pictures: octave_scale is {octave_scale}, expected more than 1.")
+
+
+def _check_finite(score: Tensor, gradient: Tensor, step: int) -> None:
+    fine = torch.isfinite(score) & torch.isfinite(gradient.flatten(1).sum(1))  # a fiftieth of the time of all values
+    if not fine.all():
+        which = int((~fine).nonzero()[0])
+        what = "the objective" if not torch.isfinite(score[which]) else "its gradient"
+        raise SaccadeError(
+            f"Could not optimise pictures: {what} is not finite for picture {which} at step {step + 1}. A smaller rate "
+            "of the step, or an objective that is finite everywhere, mends this."
+        )
