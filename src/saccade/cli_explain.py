@@ -14,6 +14,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 NetworkName = Annotated[str, typer.Option("--network", "-n", help="A name of `saccade models`, or a weight file.")]
 Methods = Annotated[str, typer.Option("--method", "-m", help="Methods, by comma; `saccade explain methods` has all.")]
 DEFAULT = "saliency,smooth-grad,integrated-gradients,grad-cam,occlusion"
+BOARD = "gradient,smooth-grad,integrated-gradients,guided-backprop,lrp,grad-cam,ablation-cam,occlusion"
 
 explain = typer.Typer(
     cls=console.PicturesFirst,
@@ -74,6 +75,51 @@ def methods(as_json: Json = False) -> None:
 
     rows = [[m.name, m.family, m.paper, m.note] for m in METHODS.values()]
     console.table(["method", "kind", "paper", "note"], rows, as_json)
+
+
+@explain.command(
+    epilog="Examples: `saccade explain scoreboard tinynet tiny-imagenet` · "
+    "`saccade explain scoreboard runs/a/best.safetensors scenes --method grad-cam,occlusion`"
+)
+def scoreboard(
+    network: Annotated[str, typer.Argument(help="A name of `saccade models`, or a weight file.")],
+    data: Annotated[str, typer.Argument(help="A name of `saccade data`, scenes, or a folder of class folders.")],
+    method: Methods = BOARD,
+    count: Annotated[int, typer.Option(min=1, help="So many test pictures.")] = 100,
+    folder: Annotated[Path | None, typer.Option(help="Where each row is kept, so that a stopped run goes on.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the tables here (.md).")] = None,
+    seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Score methods on a data set, beside maps that look at no network. Minutes to an hour; it can be stopped."""
+    import torch
+
+    from saccade.data import load as load_data
+    from saccade.data import scene_masks, scenes
+    from saccade.engine.files import write_text
+    from saccade.engine.precision import choose_device
+    from saccade.explain import scoreboard as score
+    from saccade.networks import load
+
+    found = load(network).to(choose_device(device))
+    side, masks = found.input_size or 64, None
+    if data == "scenes":
+        images = scenes(count, size=side, split="test")
+        masks = scene_masks(count, size=side, split="test")
+    else:
+        with console.counting("reading pictures") as progress:
+            images = load_data(data, split="test", size=side, progress=progress)
+        images = images.subset(torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:count])
+    raw, labels = images.take(torch.arange(len(images)))
+    pictures = (raw.permute(0, 3, 1, 2).float() / 255).to(found.mean)
+    with console.counting("scoring") as progress:
+        board = score(
+            found, pictures, labels, method.split(","), masks=masks, folder=folder, seed=seed, progress=progress
+        )
+    if output is not None:
+        write_text(output, board.markdown())
+    typer.echo(json.dumps(board.as_dict()) if as_json else board.markdown())
 
 
 def _classes(

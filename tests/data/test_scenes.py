@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saccade.data import Scene, draw_scenes, scene, scenes
+from saccade.data import Scene, draw_scenes, scene, scene_masks, scenes
 from saccade.data.scene_draw import COLOURS, SIZES, SPLITS, keys
 from saccade.data.scene_shapes import BACKGROUNDS, FILLS, GRID, REACH, SHAPES, shape_table
 from saccade.errors import SaccadeError
@@ -140,6 +140,16 @@ def test_the_scene_is_the_same_at_every_size() -> None:
         assert a.captions == b.captions
         shrunk = torch.nn.functional.avg_pool2d(b.masks.float()[None], 4)[0] > 0.5
         assert float((shrunk ^ a.masks).float().mean()) < 0.02
+
+
+def test_the_masks_of_a_set_hold_what_makes_its_classes() -> None:
+    masks, drawn = scene_masks(40, size=32, split="test"), draw_scenes(range(40), size=32, split="test")
+    assert torch.equal(scenes(40, size=32, split="test").labels, torch.tensor([one.label for one in drawn]))
+    for mask, one in zip(masks, drawn, strict=True):
+        same = [k for k, thing in enumerate(one.objects) if thing.shape == SHAPES[one.label]]
+        assert one.main in same
+        assert mask.sum() == one.masks[same].sum()  # no pixel belongs to two
+        assert mask[one.masks[one.main]].all()
 
 
 def test_out_of_range() -> None:

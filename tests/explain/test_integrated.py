@@ -193,7 +193,9 @@ class Own(nn.Module):
         elif self.kind == "masked by itself":
             x = x * (d > 0.3)
         elif self.kind == "divides":
-            x = 1 / (x + 1)
+            x = torch.ones_like(x) / (x + 1)
+        elif self.kind == "scaled from the left":
+            x = d.std((1, 2, 3), keepdim=True) * x
         elif self.kind == "twice":
             x = x + 0.1 * x * x
         elif self.kind == "weights of its own":
@@ -208,7 +210,16 @@ class Own(nn.Module):
         return self.rest(x)  # type: ignore[no-any-return]
 
 
-KINDS = ["plain", "scaled by itself", "masked by itself", "divides", "twice", "weights of its own", "instance norm"]
+KINDS = [
+    "plain",
+    "scaled by itself",
+    "scaled from the left",
+    "masked by itself",
+    "divides",
+    "twice",
+    "weights of its own",
+    "instance norm",
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)

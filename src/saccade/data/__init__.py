@@ -6,7 +6,7 @@ from saccade.data.batches import Batches
 from saccade.data.catalog import catalogue, load
 from saccade.data.datasets import DATASETS
 from saccade.data.images import ImageSet
-from saccade.data.scenes import Scene, describe, draw_scenes, holds, scene, scenes
+from saccade.data.scenes import Scene, describe, draw_scenes, holds, scene, scene_masks, scenes
 from saccade.data.split import split_indices
 from saccade.data.statistics import channel_statistics
 
@@ -23,6 +23,7 @@ __all__ = [
     "holds",
     "load",
     "scene",
+    "scene_masks",
     "scenes",
     "split_indices",
 ]

@@ -116,6 +116,18 @@ def scenes(
     return ImageSet("scenes", torch.from_numpy(pictures), torch.from_numpy(labels), classes)
 
 
+def scene_masks(count: int, *, size: int = 32, seed: int = 0, split: str = "train") -> Bool[Tensor, "n h w"]:
+    """Where the shape of the class shows in each of the first `count` scenes, in the order of `scenes`.
+
+    Of every object with that shape, as each is a reason for the class; arguments are those of `scenes`.
+    """
+    found = []
+    for drawn in draw_scenes(range(count), size=size, seed=seed, split=split):
+        same = [k for k, thing in enumerate(drawn.objects) if thing.shape == SHAPES[drawn.label]]
+        found.append(drawn.masks[same].any(0))
+    return torch.stack(found)
+
+
 def describe(scene: Scene) -> str:
     """The most complete sentence about a scene: its main object, the nearest companion, the background."""
     return full_caption(scene.objects, scene.main, scene.background)

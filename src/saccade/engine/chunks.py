@@ -25,7 +25,7 @@ def rows_at_once(network: nn.Module, pictures: Tensor, batch_size: int | None = 
         return batch_size
     fast = FAST.get(pictures.device.type, 32)
     free = free_memory(pictures.device) * SHARE
-    if 4096 * pictures[0].numel() * pictures.element_size() * fast < free:  # no usual network holds so much a pixel
+    if 512 * pictures[0].numel() * pictures.element_size() * fast < free:  # no usual network holds so much a pixel
         return fast
     return max(1, min(fast, int(free / max(1, _held(network, pictures[:1])))))
 

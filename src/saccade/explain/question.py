@@ -140,7 +140,7 @@ def asking(network: nn.Module, pictures: Tensor, target: Target, operation: str)
     floats (N, 3, H, W) or not finite, and for a unit of a layer that is not there.
     """
     check_input(pictures, operation)
-    if not torch.isfinite(pictures).all():
+    if not torch.isfinite(pictures.detach()).all():
         raise SaccadeError(f"Could not {operation}: the pictures hold values that are not finite (NaN or infinity).")
     if isinstance(target, Unit):
         find_layer(network, target.layer)

@@ -110,9 +110,9 @@ class _Start:
         node = get_gradient_edge(x).node
         while len(users.get(node, ())) == 1:
             (step,) = users[node]
-            first, *others = (before for before, _ in step.next_functions)
+            _, *others = (before for before, _ in step.next_functions)
             name = step.name()
-            if first is not node or any(other is not None for other in others) or name not in _LINEAR:
+            if any(other is not None for other in others) or name not in _LINEAR:
                 break
             if getattr(step, "_saved_training", False):  # a batch norm that looks at the batch
                 break
