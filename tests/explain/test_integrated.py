@@ -156,7 +156,8 @@ def test_a_baseline_may_be_a_number_a_word_a_picture_or_one_for_each() -> None:
     for same in (torch.full((3, 6, 7), 0.5), torch.full((2, 3, 6, 7), 0.5), torch.tensor(0.5)):
         assert torch.equal(integrated_gradients(net, x, 1, baseline=same), grey)
     mean = x.mean((2, 3), keepdim=True)
-    assert torch.equal(integrated_gradients(net, x, 1, baseline="mean"), integrated_gradients(net, x, 1, baseline=mean))
+    expected = integrated_gradients(net, x, 1, baseline=mean)
+    torch.testing.assert_close(integrated_gradients(net, x, 1, baseline="mean"), expected, rtol=1e-10, atol=1e-12)
     blurred = integrated_gradients(net, x, 1, baseline="blur", steps=300)
     assert completeness_gap(net, x, 1, blurred, baseline="blur").abs().max() < 1e-4
     assert not torch.equal(integrated_gradients(net, x, 1), grey)
@@ -176,7 +177,24 @@ def test_memory_does_not_grow_with_the_steps() -> None:
     net.register_forward_pre_hook(lambda layer, inputs: seen.append(len(inputs[0])))
     integrated_gradients(net, x, 1, steps=100, batch_size=8)
     assert max(seen) == 8
-    assert sum(seen) == 101  # once for each step, and once to go back to the pixels
+    assert sum(seen) == 102  # one for each step, one to see how maps may lie in memory, one to go back to the pixels
+
+
+def test_of_a_network_that_calls_view_on_a_map() -> None:
+    class Views(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.last = nn.Conv2d(3, 4, 3), nn.Linear(4 * 4 * 5, 5)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.last(self.conv(x).relu().view(len(x), -1))  # type: ignore[no-any-return]
+
+    net, x = Views().double(), pictures(3)
+    with pytest.raises(RuntimeError, match="view size"):
+        net(x.contiguous(memory_format=torch.channels_last))
+    found = integrated_gradients(net, x, 1)
+    flat = nn.Sequential(net.conv, nn.ReLU(), nn.Flatten(), net.last)
+    torch.testing.assert_close(found, integrated_gradients(flat, x, 1), rtol=1e-11, atol=1e-13)
 
 
 class Own(nn.Module):

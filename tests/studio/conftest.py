@@ -84,6 +84,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, networks: list[Path], caption
         captioner=captioner,
         recipe=SMALL,
         speaker=SPEAKER,
+        grow_steps=2,
         say=said.append,
     )
     return Made(page, said, SMALL, networks, captioner, SPEAKER)

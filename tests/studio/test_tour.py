@@ -17,14 +17,15 @@ from PIL import Image
 from saccade.caption import Captioner
 from saccade.errors import SaccadeError
 from saccade.pictures import encode, read
-from saccade.studio import residual, tour, words
+from saccade.studio import answers, grown, residual, tour, words
 from saccade.studio.eye import PHOTOGRAPHS
 from saccade.studio.page import per_cent
 from saccade.train import Recipe
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 FIGURES = (
-    "accuracy", "loss", "predictions", "saliency", "scenes", "scene_captions",
+    "accuracy", "loss", "predictions", "saliency", "methods", "class_pictures", "dream", "inversion", "scenes",
+    "scene_captions",
     *(f"caption_{photograph.sample}" for photograph in PHOTOGRAPHS),
 )  # fmt: skip
 
@@ -75,7 +76,7 @@ def reader(html: str) -> Reader:
 def test_the_page_is_whole(html: str, reader: Reader) -> None:
     assert html.startswith("<!DOCTYPE html>")
     assert [tag for tag, _ in reader.elements].count("h1") == 1
-    assert len(reader.all("section")) == 4
+    assert len(reader.all("section")) == 5
     assert reader.all("html")[0]["lang"] == "en"
     ids = [str(a["id"]) for _, a in reader.elements if "id" in a]
     assert len(set(ids)) == len(ids)
@@ -100,9 +101,11 @@ def test_the_page_needs_no_other_file(html: str, reader: Reader) -> None:
 def test_every_picture_decodes_and_is_described(reader: Reader, spoken: words.Spoken) -> None:
     pictures = reader.all("img")
     # six photographs: half and half, with an inset, and with two maps; two plots; the scenes; captions of the
-    # photographs, of scenes, and one of these word by word
+    # photographs, of scenes, and one of these word by word; methods; two classes for both, a dream and what it was
+    # before, inversions; the words that are explained
     heard = sum(bool(caption.words) for caption in [*spoken.captions, spoken.said[0]])
-    assert len(pictures) == 6 + 6 * 2 + 6 * 3 + 2 + residual.SHOWN + words.SHOWN + heard
+    asked = len(answers.ASKED) + 2 * 2 + 2 + grown.DEPTHS - 1 + len(spoken.reasons) * len(words.REASONS)
+    assert len(pictures) == 6 + 6 * 2 + 6 * 3 + 2 + residual.SHOWN + words.SHOWN + heard + asked
     for attributes in pictures:
         kind, _, data = str(attributes["src"]).partition(";base64,")
         image = Image.open(io.BytesIO(base64.b64decode(data, validate=True)))

@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from saccade.engine.chunks import chunks, rows_at_once
+from saccade.engine.chunks import chunks
 from saccade.errors import SaccadeError
 from saccade.explain.cam import cam_layer, split
 from saccade.explain.hiding import Fill, fills
 from saccade.explain.question import Target, asking, finished
-from saccade.explain.sums import at_once, batch
+from saccade.explain.sums import at_once, batch, rows_at_once
 
 
 def conductance(
@@ -55,6 +55,7 @@ def conductance(
         raise SaccadeError(f"Could not {operation}: {steps} steps were given, expected 1 or more.")
     with asking(network, pictures, target, operation) as question:
         part_of_network = cam_layer(question, layer)
+        size = rows_at_once(question, steps + 1, batch_size)
         base = fills(question, baseline)
         way = question.x - base
         along = torch.linspace(0, 1, steps + 1, dtype=torch.float64).to(way)[:, None, None, None, None]
@@ -63,7 +64,6 @@ def conductance(
             return base[part] + along[which] * way[part]
 
         found = []
-        size = rows_at_once(network, question.x, batch_size)
         for part in chunks(len(way), size):
             n = part.stop - part.start
             total = before = slope_before = torch.zeros(())

@@ -28,8 +28,8 @@ def look_of(method: Method) -> Look:
 
 
 def draw(
-    picture: Float[Tensor, "3 h w"], attribution: Float[Tensor, "*colours h w"], look: Look = "magnitude"
-) -> Float[Tensor, "3 a b"]:
+    picture: Float[Tensor, "3 h w"], attribution: Float[Tensor, "*colours a b"], look: Look = "magnitude"
+) -> Float[Tensor, "3 h w"]:
     """One attribution, (3, H, W) or (H, W), as a picture of the size of `picture`, which may be larger.
 
     look: "magnitude", the largest absolute value over the colours, from black to yellow. "signed", the sum over the

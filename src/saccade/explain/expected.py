@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from saccade.engine.chunks import chunks, rows_at_once
+from saccade.engine.chunks import chunks
 from saccade.engine.seeding import generator
 from saccade.errors import SaccadeError
 from saccade.explain.question import Question, Target, asking, finished
 from saccade.explain.smooth_grad import noise
-from saccade.explain.sums import gradients
+from saccade.explain.sums import gradients, rows_at_once
 
 
 def expected_gradients(
@@ -58,6 +58,7 @@ def expected_gradients(
             f"Could not {operation}: samples={samples} and level={level} were given, expected 1 or more, and 0 or more."
         )
     with asking(network, pictures, target, operation) as question:
+        size = rows_at_once(question, samples, batch_size)
         x = question.x
         draw = generator(seed)
         baselines = _baselines(question, background, samples, draw)
@@ -77,7 +78,6 @@ def expected_gradients(
             return torch.stack([base + at * (end - base) for at, (base, end) in zip(along[which], pairs, strict=True)])
 
         found = torch.zeros_like(x)
-        size = rows_at_once(network, x, batch_size)
         for part in chunks(len(x), size):
             for i, (_, slope) in enumerate(gradients(question, points, part, samples, size)):
                 base, end = ends(part, i)

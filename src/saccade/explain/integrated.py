@@ -8,12 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from saccade.engine.chunks import rows_at_once
 from saccade.errors import SaccadeError
 from saccade.explain.hiding import Fill, fills
 from saccade.explain.question import Target, asking, finished
 from saccade.explain.scores.completeness import completeness
-from saccade.explain.sums import summed_gradient
+from saccade.explain.sums import rows_at_once, summed_gradient
 
 QUADRATURES = ("gauss-legendre", "trapezoid", "left", "right", "midpoint")
 
@@ -54,6 +53,7 @@ def integrated_gradients(
     operation = "compute integrated gradients"
     places, weights = on_the_line(quadrature, steps, operation)
     with asking(network, pictures, target, operation) as question:
+        size = rows_at_once(question, steps, batch_size)
         base = fills(question, baseline)
         way = question.x - base
         along = places.to(way)[:, None, None, None, None]
@@ -61,7 +61,7 @@ def integrated_gradients(
         def points(part: slice, which: slice) -> Tensor:
             return base[part] + along[which] * way[part]
 
-        mean = summed_gradient(question, points, weights, rows_at_once(network, question.x, batch_size))
+        mean = summed_gradient(question, points, weights, size)
         return finished(mean * way, operation)
 
 

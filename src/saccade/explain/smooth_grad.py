@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from saccade.engine.chunks import chunks, rows_at_once
+from saccade.engine.chunks import chunks
 from saccade.engine.seeding import generator
 from saccade.errors import SaccadeError
 from saccade.explain.question import MapWarning, Target, asking, finished
 from saccade.explain.saliency import gradient
-from saccade.explain.sums import gradients, summed_gradient
+from saccade.explain.sums import gradients, rows_at_once, summed_gradient
 
 KINDS = ("mean", "square", "variance")
 
@@ -66,6 +66,8 @@ def smooth_grad(
             f"more, a level of 0 or more, and a kind of {', '.join(KINDS)}."
         )
     with asking(network, pictures, target, operation) as question:
+        plain = method is gradient and not settings
+        size = rows_at_once(question, samples, batch_size) if plain else 0
         x = question.x
         scale = level * (x.amax((1, 2, 3), keepdim=True) - x.amin((1, 2, 3), keepdim=True))
 
@@ -73,8 +75,7 @@ def smooth_grad(
             drawn = [noise(x, seed, i) for i in range(which.start, which.stop)]
             return x[part] + torch.stack(drawn)[:, None] * scale[part]
 
-        size = rows_at_once(network, x, batch_size)
-        if method is not gradient or settings:
+        if not plain:
             if batch_size is not None:
                 settings["batch_size"] = batch_size
             everyone = slice(0, len(x))

@@ -5,6 +5,7 @@ does not grow with their number.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import torch
 from jaxtyping import Float, Int
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
 from saccade.engine.chunks import chunks
+from saccade.engine.chunks import rows_at_once as chunk_rows
 from saccade.explain.question import Question
 from saccade.networks.graph import steps
 
@@ -19,11 +21,30 @@ Points = Callable[[slice, slice], Float[Tensor, "k n 3 h w"]]
 """Which of the pictures and which of the points, to k points of n pictures."""
 
 
+def rows_at_once(question: Question, count: int, batch_size: int | None) -> int:
+    """How many rows to run at a time, of `count` made from each picture; see `engine.chunks`.
+
+    Lays the pictures out channels last on a CPU if the rows are many, as they then run faster, and if the network bears
+    it: some call `view` on a map, which raises.
+    """
+    size = chunk_rows(question.network, question.x, batch_size)
+    x = question.x
+    last = x.is_contiguous(memory_format=torch.channels_last)
+    if x.device.type == "cpu" and not last and min(size, count * len(x)) >= 8:
+        other = x.contiguous(memory_format=torch.channels_last)
+        with suppress(RuntimeError), torch.no_grad():
+            question.score(other[:1], torch.zeros(1, dtype=torch.int64))
+            question.x = other
+    return size
+
+
 def batch(
     question: Question, points: Points, part: slice, which: slice
 ) -> tuple[Float[Tensor, "m 3 h w"], Int[Tensor, " m"]]:
     """Points as rows, m = k * n, and the picture that each was made from."""
-    x = points(part, which).detach().flatten(0, 1).contiguous(memory_format=torch.channels_last)
+    last = question.x.is_contiguous(memory_format=torch.channels_last)
+    x = points(part, which).detach().flatten(0, 1)
+    x = x.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
     return x, _rows(question, part).repeat(which.stop - which.start)
 
 

@@ -16,7 +16,7 @@ def feature_picture(
     layer: str,
     channel: int | Sequence[int],
     *,
-    place: tuple[int, int] | str | None = None,
+    middle: bool = False,
     diversity: float = 0.0,
     recipe: str | Recipe = "feature",
     size: int | tuple[int, int] | None = None,
@@ -35,7 +35,8 @@ def feature_picture(
         network: any that takes pictures (N, 3, H, W) in [0, 1].
         layer: its dotted name.
         channel: counted from 0; or several.
-        place: (row, column) of one neuron, or "middle"; by default the mean of the channel's map.
+        middle: follow the one neuron in the middle of the channel's map, instead of the map's mean. (For a neuron
+            elsewhere grow a picture for `Neuron`.)
         diversity: how much the variants of a channel are pushed apart, see `Diversity`; 0 leaves them to their noise.
             It acts on all pictures of the call, so give one channel.
         variants: how many pictures of each channel, from different noise, side by side.
@@ -45,15 +46,11 @@ def feature_picture(
         (channels * variants, 3, H, W) in [0, 1].
 
     Raises:
-        SaccadeError: there is no such layer, channel, place or recipe, or the activation stops being finite.
+        SaccadeError: there is no such layer, channel or recipe, or the activation stops being finite.
     """
     channels = [channel] if isinstance(channel, int) else list(channel)
     wanted = [one for one in channels for _ in range(variants)]
-    objective: Objective
-    if place is None:
-        objective = Channel(layer, wanted)
-    else:
-        objective = Neuron(layer, wanted, None if isinstance(place, str) else place)
+    objective: Objective = Neuron(layer, wanted) if middle else Channel(layer, wanted)
     if diversity:
         objective = objective + diversity * Diversity(layer)
     return grow(

@@ -109,7 +109,7 @@ class Objective:
         return self * -1.0
 
 
-def as_objective(given: Objective | Callable[[Tensor], Tensor]) -> Objective:
+def as_objective(given: object) -> Objective:
     """An objective as it is; any function of the pictures, (N, 3, H, W) -> (N,), as an objective."""
     if isinstance(given, Objective):
         return given

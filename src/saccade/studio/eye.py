@@ -90,8 +90,8 @@ def see_section(looks: Sequence[Look]) -> str:
     )
 
 
-def why_section(looks: Sequence[Look]) -> str:
-    """The part "Why it decides so": the saliency of each first answer, the networks side by side."""
+def why_section(looks: Sequence[Look], more: str = "") -> str:
+    """The part "Why it decides so": the saliency of each first answer, networks side by side; then `more`, HTML."""
     triples = []
     for i, photograph in enumerate(PHOTOGRAPHS):
         cells = [(image(_shown(looks[0], i), alt=photograph.alt, quality=80), escape(photograph.title))]
@@ -128,7 +128,8 @@ def why_section(looks: Sequence[Look]) -> str:
             "answer, and a plausible map is no proof of good reasons.",
         )
         + f'<div class="triples">{"".join(triples)}</div>'
-        + made_by("saliency(network, pictures, answers)"),
+        + made_by("saliency(network, pictures, answers)")
+        + more,
     )
 
 

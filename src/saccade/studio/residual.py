@@ -104,7 +104,7 @@ def residual_section(pair: Pair) -> str:
     right = int((pair.said == pair.labels).sum())
     shapes = ", ".join(pair.classes[:-1]) + f" or {pair.classes[-1]}"
     return section(
-        3,
+        4,
         "What a residual connection is worth",
         paragraphs(
             "Deep networks used to be hard to train: past some depth, more layers made them worse. In 2015 Kaiming He "

@@ -14,12 +14,13 @@ from saccade.engine.run import versions
 from saccade.errors import SaccadeError
 from saccade.networks import Network, load
 from saccade.pictures import write
-from saccade.studio import eye, residual, words
+from saccade.studio import answers, eye, grown, residual, words
 from saccade.studio.page import facts, page
 from saccade.train.fit import Callback
 from saccade.train.recipe import Recipe
 
 NETWORKS = ("tinynet", "tinynet-robust")
+ASKED = 1  # the photograph about which all methods are asked
 
 
 def tour(
@@ -30,6 +31,7 @@ def tour(
     recipe: Recipe = residual.RECIPE,
     speaker: CaptionRecipe = words.RECIPE,
     seconds: float | None = None,
+    grow_steps: int | None = None,
     say: Callable[[str], None] = lambda sentence: None,
     callback: Callback | None = None,
 ) -> Path:
@@ -45,6 +47,7 @@ def tour(
         speaker: how a captioner is trained on generated scenes.
         seconds: train on as many scenes as take about so long, both networks together, instead of `recipe.count`; the
             result then depends on the speed of the machine.
+        grow_steps: of the pictures that are grown; by default as many as their recipes say.
         say: called with plain sentences about what is being done.
         callback: called with each row of measurements of the training (see `saccade.train.fit`).
 
@@ -59,19 +62,26 @@ def tour(
     _check_writable(folder)
     loaded, missing = _load(networks, say)
     looks = [eye.look(network) for network in loaded]
+    asked = looks[-1].answers[ASKED][0]  # of two networks, the robust one: its maps are the clearer ones
+    found = answers.answers(loaded[-1], looks[-1].pictures[ASKED : ASKED + 1], asked.index)
     say(f"Looked at {len(eye.PHOTOGRAPHS)} photographs with {' and '.join(each.name for each in loaded)}.")
     source = captioner or next(iter(shipped_captioners()), None)
     ready = None if source is None else Captioner.load(source)
     looked = time.monotonic() - start
+    imagined = grown.grow_all(loaded, steps=grow_steps, say=say)
+    grew = time.monotonic() - start - looked
     if seconds is not None:
         recipe = residual.within(recipe, seconds)
     pair = residual.train_pair(recipe, callback=callback, say=say)
     spoken = words.speak(ready, speaker, callback=callback, say=say)
-    trained = time.monotonic() - start - looked
-    figures = eye.figures(looks) | residual.figures(pair) | words.figures(spoken)
-    parts = eye.see_section(looks) + eye.why_section(looks) + residual.residual_section(pair)
-    parts += words.words_section(spoken)
-    times = {"photographs": looked, "training": trained, "all": time.monotonic() - start}
+    trained = time.monotonic() - start - looked - grew
+    photograph = eye.square(eye.PHOTOGRAPHS[ASKED])
+    figures = eye.figures(looks) | {"methods": answers.answers_sheet(photograph, asked.name, found)}
+    figures |= grown.figures(imagined) | residual.figures(pair) | words.figures(spoken)
+    more = answers.answers_html(loaded[-1], photograph, eye.PHOTOGRAPHS[ASKED].title, asked.index, found)
+    parts = eye.see_section(looks) + eye.why_section(looks, more) + grown.grown_section(3, imagined)
+    parts += residual.residual_section(pair) + words.words_section(spoken)
+    times = {"photographs": looked, "growing": grew, "training": trained, "all": time.monotonic() - start}
     html = page(
         "Saccade: a tour",
         _head(looks[-1], times["all"])
@@ -117,13 +127,14 @@ def _head(look: eye.Look, seconds: float) -> str:
     return (
         '<header><p class="name">Saccade</p><h1>Looking at how a network looks</h1>'
         '<p class="lead">A <i>saccade</i> is the jump of the eye from one point of attention to the next. This library '
-        "is for looking into networks that look at pictures. Here are six photographs, three questions about them, "
+        "is for looking into networks that look at pictures. Here are six photographs, four questions about them, "
         f"and two experiments. This machine computed all of it in {seconds:.0f} seconds, by "
         "<code>saccade tour</code>.</p>"
         f"{eye.strip(look)}"
         "<p>Upper left, the photograph. Lower right, how strongly each pixel moves the network’s answer.</p>"
         '<nav aria-label="Parts of this page"><a href="#part1">1 What it sees</a><a href="#part2">2 Why it decides '
-        'so</a><a href="#part3">3 What a residual connection is worth</a><a href="#part4">4 What it says</a></nav>'
+        'so</a><a href="#part3">3 What it looks for</a><a href="#part4">4 What a residual connection is worth</a>'
+        '<a href="#part5">5 What it says</a></nav>'
         "</header>"
     )
 
@@ -142,8 +153,8 @@ def _colophon(
         (
             "Made",
             f"{datetime.now().astimezone():%d %B %Y, %H:%M %Z}, by <code>saccade tour</code>, in "
-            f"{times['all']:.0f} seconds: {times['photographs']:.0f} for the photographs, {times['training']:.0f} "
-            "to train two networks and a captioner, the rest to draw",
+            f"{times['all']:.0f} seconds: {times['photographs']:.0f} for the photographs, {times['growing']:.0f} to "
+            f"grow pictures, {times['training']:.0f} to train two networks and a captioner, the rest to draw",
         ),
         ("Machine", escape(f"{about['device']}, {about['threads']} threads, {about['system']}")),
         ("Versions", escape(f"saccade {about['saccade']}, PyTorch {about['torch']}, Python {about['python']}")),
@@ -163,7 +174,8 @@ def _colophon(
         (
             "Read on",
             "saliency: Simonyan, Vedaldi and Zisserman 2014, arXiv:1312.6034; residual networks: He, Zhang, "
-            "Ren and Sun 2015, arXiv:1512.03385, and 2016, arXiv:1603.05027; captions with attention: Xu and others "
+            "Ren and Sun 2015, arXiv:1512.03385, and 2016, arXiv:1603.05027; pictures grown from features: Olah and "
+            "others 2017, distill.pub/2017/feature-visualization; captions with attention: Xu and others "
             "2015, arXiv:1502.03044",
         ),
     ]

@@ -1,6 +1,7 @@
 """The last part of the tour: a captioner that ships speaks about photographs, and one learns to speak on the spot."""
 
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from html import escape
@@ -22,11 +23,15 @@ from saccade.caption import (
     load_captions,
     make_captioner,
     measure_grounding,
+    reading,
 )
 from saccade.caption.captioner import make_encoder
 from saccade.caption.evaluate import best_constant
 from saccade.data.scenes import holds
-from saccade.pictures import sheet
+from saccade.engine.guards import evaluating
+from saccade.explain import METHODS, MapWarning, draw
+from saccade.explain.draw import look_of
+from saccade.pictures import resize, sheet
 from saccade.studio.eye import PHOTOGRAPHS, square
 from saccade.studio.page import image, made_by, paragraphs, per_cent, section
 from saccade.train.fit import Callback
@@ -48,6 +53,8 @@ RECIPE = replace(
 
 HELD_OUT = 200  # new scenes it is asked about
 SHOWN = 12  # of them on the page
+EXPLAINED = 4  # the photograph whose caption is explained word by word
+REASONS: dict[str, dict[str, int]] = {"grad-cam": {}, "integrated-gradients": {"steps": 32}, "occlusion": {}}
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +74,17 @@ class Spoken:
     constant: float
     grounding: Grounding | None
     seconds: float
+    reasons: tuple["Reason", ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Reason:
+    """Why a word: of which photograph, with which probability, and its maps by method."""
+
+    photograph: int
+    word: str
+    probability: float
+    maps: dict[str, Tensor]
 
 
 def speak(
@@ -80,6 +98,7 @@ def speak(
     captions = []
     if captioner is not None:
         captions = [best for best, *_ in captioner.caption([square(photograph) for photograph in PHOTOGRAPHS])]
+    reasons = _explain(captioner, captions) if captioner is not None else ()
     say(f"Training a captioner on {recipe.count:,} generated scenes, {recipe.epochs} times over.")
     start = time.monotonic()
     train = load_captions("scenes", size=recipe.stored, seed=recipe.seed, count=recipe.count)
@@ -105,6 +124,7 @@ def speak(
         sum(holds(report.constant, scene) for scene in scenes.scenes) / len(scenes),
         measure_grounding(made, pictures, scenes.scenes),
         seconds,
+        reasons,
     )
     say(f"{found.true:.0%} of its captions of {len(scenes)} new scenes are wholly true, after {seconds:.0f} seconds.")
     return found
@@ -113,7 +133,7 @@ def speak(
 def words_section(spoken: Spoken) -> str:
     """The part "What it says"."""
     return section(
-        4,
+        5,
         "What it says",
         paragraphs(
             "A captioner is a network that sees and a second one that speaks. Before each word, the second decides "
@@ -121,6 +141,7 @@ def words_section(spoken: Spoken) -> str:
             "what it computes, so it can be shown."
         )
         + _photographs(spoken)
+        + _reasons(spoken)
         + _learner(spoken)
         + made_by("saccade caption photo.jpg --attention looks.png"),
     )
@@ -166,6 +187,54 @@ def _photographs(spoken: Spoken) -> str:
             "and follow the word only now and then."
         )
         + f'<div class="sayings">{cards}</div>'
+    )
+
+
+def _explain(captioner: Captioner, captions: list[Caption]) -> tuple[Reason, ...]:
+    """Up to four words of one caption: the longest ones, in their order."""
+    words = captions[EXPLAINED].words
+    if not words:
+        return ()
+    places = sorted(sorted(range(len(words)), key=lambda place: -len(words[place]))[:4])
+    network = reading(captioner, words)
+    picture = square(PHOTOGRAPHS[EXPLAINED])
+    pixels = resize(picture, (captioner.size, captioner.size)).clamp(0, 1)[None].to(captioner.mean)
+    with evaluating(network):
+        shares = network(pixels)[0].exp()
+    reasons = []
+    for place in places:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", MapWarning)  # an empty map is shown as such
+            maps = {name: METHODS[name].function(network, pixels, place, **more)[0] for name, more in REASONS.items()}
+        reasons.append(Reason(EXPLAINED, words[place], float(shares[place]), maps))
+    return tuple(reasons)
+
+
+def _reasons(spoken: Spoken) -> str:
+    if not spoken.reasons:
+        return ""
+    photograph = square(PHOTOGRAPHS[spoken.reasons[0].photograph])
+    cells = ""
+    for reason in spoken.reasons:
+        figures = ""
+        for name, map in reason.maps.items():
+            drawn = resize(draw(photograph, map, look_of(METHODS[name])), 256)
+            alt = f"{METHODS[name].title} for the word “{reason.word}”"
+            figures += (
+                f"<figure>{image(drawn, alt=alt, density=2, quality=85)}<figcaption>{escape(METHODS[name].title)}"
+            )
+            figures += "</figcaption></figure>"
+        said = f"“{escape(reason.word)}”, {per_cent(reason.probability)} after the words before it"
+        cells += f'<h4>{said}</h4><div class="triple">{figures}</div>'
+    return (
+        "<h3>Which part of the picture made it say this word?</h3>"
+        + paragraphs(
+            "Attention says where the captioner looked. What its words hang on is another question, which can be asked "
+            "as for a class: held to its sentence, the captioner is a network whose answers are words. Here for "
+            f"“{escape(str(spoken.captions[spoken.reasons[0].photograph]))}”."
+        )
+        + f'<div class="triples">{cells}</div>'
+        + made_by("saccade explain photo.jpg --captioner tinynet-flickr8k --word helmet")
     )
 
 
