@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from saccade.engine.chunks import chunks, rows_at_once
 from saccade.engine.guards import differentiable
 from saccade.errors import SaccadeError
+from saccade.networks.layout import memory_layout
 from saccade.networks.network import Network
 from saccade.networks.targets import Target, check_input, class_indices
 
@@ -95,7 +96,7 @@ def make_adversarial_attack(
     if normalised and isinstance(network, Network):
         scale = network.std[0].to(pictures)
     with differentiable(network):
-        x = pictures.detach().clone(memory_format=torch.channels_last)
+        x = pictures.detach().clone(memory_format=memory_layout(network, len(pictures)))
         traces: list[list[Tensor]] = [[] for _ in x]
         success = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         stuck = success.clone()

@@ -17,6 +17,7 @@ from saccade.pictures import heat, overlay, resize, sheet
 
 Look = Literal["magnitude", "signed", "overlay", "colour"]
 CLIP = 0.005  # share of the pixels that may saturate: gradients have long tails
+SIGNED_CLIP = 0.02  # signed maps begin at white, and are pale where a few pixels tower above the rest
 
 
 def look_of(method: Method) -> Look:
@@ -48,7 +49,8 @@ def draw(
         map = as_map(attribution[None])[0]
         return overlay(picture, map, signed=bool((map < 0).any()), clip=CLIP)
     map = as_map(attribution[None], "largest" if look == "magnitude" else "sum")[0]
-    return resize(heat(map, signed=look == "signed", clip=CLIP), size)
+    clip = SIGNED_CLIP if look == "signed" else CLIP
+    return resize(heat(map, signed=look == "signed", clip=clip), size)
 
 
 def explanation_sheet(

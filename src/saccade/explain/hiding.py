@@ -12,6 +12,7 @@ from torch import Tensor
 
 from saccade.errors import SaccadeError
 from saccade.explain.question import Question
+from saccade.networks.layout import memory_layout
 
 Fill = float | str | Tensor
 """What takes the place of hidden pixels: a grey in [0, 1]; "mean", each picture's own mean colour; "blur", the picture
@@ -41,10 +42,11 @@ def fills(question: Question, fill: Fill) -> Float[Tensor, "n 3 h w"]:
 
 
 def hidden(
-    x: Float[Tensor, "3 h w"], fill: Float[Tensor, "3 h w"], keep: Float[Tensor, "m h w"]
+    question: Question, x: Float[Tensor, "3 h w"], fill: Float[Tensor, "3 h w"], keep: Float[Tensor, "m h w"]
 ) -> Float[Tensor, "m 3 h w"]:
     """A picture under masks: 1 keeps a pixel, 0 puts that of `fill` in its place."""
-    return torch.addcmul(fill, keep[:, None], x - fill).contiguous(memory_format=torch.channels_last)
+    rows = torch.addcmul(fill, keep[:, None], x - fill)
+    return rows.contiguous(memory_format=memory_layout(question.network, len(rows)))
 
 
 def rows_of(question: Question, i: int, count: int) -> Tensor:

@@ -63,18 +63,26 @@ _square = partial(smooth_grad, kind="square")
 _variance = partial(smooth_grad, kind="variance")
 
 
+def _slope(name: str, title: str, function: Callable[..., Tensor], paper: str, **more: Any) -> Method:
+    return Method(name, title, function, paper, "gradient", slope=True, **more)
+
+
 def _cam(name: str, title: str, function: Callable[..., Tensor], paper: str, note: str = "") -> Method:
     return Method(name, title, function, paper, "cam", colours=False, layered=True, note=note)
 
 
 _LIST = [
-    Method("gradient", "gradient", gradient, "arXiv:1312.6034", "gradient", slope=True),
+    _slope("gradient", "gradient", gradient, "arXiv:1312.6034"),
     Method("saliency", "saliency", saliency, "arXiv:1312.6034", "gradient", colours=False),
     Method("input-x-gradient", "gradient x input", input_x_gradient, "arXiv:1605.01713", "gradient"),
-    Method("guided-backprop", "guided backprop", guided_backprop, "arXiv:1412.6806", "gradient", slope=True, note=_EDGES),
+    Method(
+        "guided-backprop", "guided backprop", guided_backprop, "arXiv:1412.6806", "gradient", slope=True, note=_EDGES
+    ),
     Method("deconvnet", "deconvnet", deconvnet, "arXiv:1311.2901", "gradient", slope=True, note=_EDGES),
     Method("smooth-grad", "SmoothGrad", smooth_grad, "arXiv:1706.03825", "gradient", slope=True, sampled=True),
-    Method("smooth-grad-squared", "SmoothGrad squared", _square, "arXiv:1806.10758", "gradient", slope=True, sampled=True),
+    Method(
+        "smooth-grad-squared", "SmoothGrad squared", _square, "arXiv:1806.10758", "gradient", slope=True, sampled=True
+    ),
     Method("var-grad", "VarGrad", _variance, "arXiv:1810.03307", "gradient", slope=True, sampled=True),
     Method(
         "integrated-gradients",
@@ -104,16 +112,7 @@ _LIST = [
     _cam("score-cam", "Score-CAM", score_cam, "arXiv:1910.01279"),
     _cam("ablation-cam", "Ablation-CAM", ablation_cam, "doi:10.1109/WACV45572.2020.9093360"),
     _cam("eigen-cam", "Eigen-CAM", eigen_cam, "arXiv:2008.00299", "does not depend on the class"),
-    Method(
-        "guided-grad-cam",
-        "guided Grad-CAM",
-        guided_grad_cam,
-        "arXiv:1610.02391",
-        "gradient",
-        slope=True,
-        layered=True,
-        note=_EDGES,
-    ),
+    _slope("guided-grad-cam", "guided Grad-CAM", guided_grad_cam, "arXiv:1610.02391", layered=True, note=_EDGES),
     Method("occlusion", "occlusion", occlusion, "arXiv:1311.2901", "perturbation", colours=False),
     Method(
         "rise",

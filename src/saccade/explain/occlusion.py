@@ -13,6 +13,7 @@ from saccade.engine.chunks import chunks, rows_at_once
 from saccade.errors import SaccadeError
 from saccade.explain.hiding import Fill, fills, pair, rows_of
 from saccade.explain.question import Target, asking, finished
+from saccade.networks.layout import memory_layout
 
 
 def occlusion(
@@ -67,7 +68,7 @@ def occlusion(
             unhidden = question.score(x[i : i + 1], rows_of(question, i, 1))
             for part in chunks(len(boxes), most):
                 some = boxes[part]
-                rows = x[i : i + 1].expand(len(some), -1, -1, -1).clone(memory_format=torch.channels_last)
+                rows = x[i : i + 1].expand(len(some), -1, -1, -1).clone(memory_format=memory_layout(network, len(some)))
                 for row, (top, left) in zip(rows, some, strict=True):
                     row[:, top, left] = instead[i, :, top, left]
                 falls.append(unhidden - question.score(rows, rows_of(question, i, len(some))))

@@ -66,7 +66,9 @@ def rise(
         for part in chunks(samples, rows_at_once(network, x, batch_size)):
             seen = masks[part]
             for i in range(len(x)):
-                said = _say(question, hidden(x[i], instead[i], seen), rows_of(question, i, len(seen)), probabilities)
+                said = _say(
+                    question, hidden(question, x[i], instead[i], seen), rows_of(question, i, len(seen)), probabilities
+                )
                 found[i] += torch.tensordot(said.to(x.dtype), seen, 1)
         return finished(found / (samples * keep), operation)
 

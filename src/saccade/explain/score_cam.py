@@ -77,6 +77,6 @@ def _increases(
         ).squeeze(1)
         low, high = mask.amin((1, 2), keepdim=True), mask.amax((1, 2), keepdim=True)
         mask = (mask - low) / (high - low).clamp_min(torch.finfo(mask.dtype).tiny)
-        said = question.score(hidden(question.x[i], hide, mask), rows_of(question, i, len(some)))
+        said = question.score(hidden(question, question.x[i], hide, mask), rows_of(question, i, len(some)))
         found[some] = said - nothing
     return found

@@ -56,7 +56,7 @@ def scores_of_choices(
     x, said = question.x, []
     shown = shown.to(x)
     for part in chunks(len(shown), size):
-        rows = hidden(x[i], fill, shown[part][:, cut])
+        rows = hidden(question, x[i], fill, shown[part][:, cut])
         said.append(question.score(rows, rows_of(question, i, len(rows))))
     return torch.cat(said).cpu().double()
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from saccade.engine.chunks import chunks
 from saccade.errors import SaccadeError
 from saccade.networks.activations import activations
+from saccade.networks.layout import memory_layout
 from saccade.networks.relu_rules import ruled_gradient
 from saccade.networks.targets import Target, class_indices
 from saccade.pictures.optimise.loop import slope
@@ -337,7 +338,7 @@ def _pick(seen: Seen, of: Channel | Neuron, values: Float[Tensor, "m c"]) -> Flo
 
 def _read(objective: Objective, network: nn.Module, pictures: Tensor, rows: Tensor, total: int) -> Float[Tensor, " m"]:
     names = sorted(objective.layers)
-    given = pictures.contiguous(memory_format=torch.channels_last)  # as fast or faster, and equal
+    given = pictures.contiguous(memory_format=memory_layout(network, len(pictures)))
     outputs = activations(network, given, names) if names else {}
     return objective.read(Seen(network, pictures, outputs, rows, total))
 
