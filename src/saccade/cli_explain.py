@@ -1,6 +1,7 @@
 """`saccade explain`: why a network decides as it does, and how far each answer to that can be trusted."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -194,7 +195,12 @@ def _asked(method: Any, network: Any, pixels: Any, target: int, layer: str | Non
     settings: dict[str, Any] = {"seed": seed} if method.sampled else {}
     if layer is not None and method.layered:
         settings["layer"] = layer
-    return method.function(network, pixels, target, **settings)[0]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = method.function(network, pixels, target, **settings)[0]
+    for warning in caught:
+        console.say(f"{network.class_name(target)}: {warning.message}")
+    return found
 
 
 def _sharp(photograph: Any, pixels: Any) -> Any:
