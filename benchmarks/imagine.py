@@ -46,7 +46,7 @@ def network_of(name: str) -> Network:
 def cost(name: str, layer: str, recipe: str, size: int, batch: int, rounds: int) -> dict[str, Any]:
     """Seconds of one step of the optimiser, and of the bare passes through the same layers."""
     network = network_of(name)
-    x = torch.rand(batch, 3, size, size).contiguous(memory_format=memory_layout(network, batch))
+    x = torch.rand(batch, 3, size, size).contiguous(memory_format=memory_layout(network, (batch, 3, size, size)))
     taken: dict[str, list[float]] = {"step": [], "bare": []}
 
     def bare() -> None:

@@ -96,7 +96,7 @@ def make_adversarial_attack(
     if normalised and isinstance(network, Network):
         scale = network.std[0].to(pictures)
     with differentiable(network):
-        x = pictures.detach().clone(memory_format=memory_layout(network, len(pictures)))
+        x = pictures.detach().clone(memory_format=memory_layout(network, pictures.shape))
         traces: list[list[Tensor]] = [[] for _ in x]
         success = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         stuck = success.clone()

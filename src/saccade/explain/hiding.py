@@ -46,7 +46,7 @@ def hidden(
 ) -> Float[Tensor, "m 3 h w"]:
     """A picture under masks: 1 keeps a pixel, 0 puts that of `fill` in its place."""
     rows = torch.addcmul(fill, keep[:, None], x - fill)
-    return rows.contiguous(memory_format=memory_layout(question.network, len(rows)))
+    return rows.contiguous(memory_format=memory_layout(question.network, rows.shape))
 
 
 def rows_of(question: Question, i: int, count: int) -> Tensor:

@@ -68,7 +68,11 @@ def occlusion(
             unhidden = question.score(x[i : i + 1], rows_of(question, i, 1))
             for part in chunks(len(boxes), most):
                 some = boxes[part]
-                rows = x[i : i + 1].expand(len(some), -1, -1, -1).clone(memory_format=memory_layout(network, len(some)))
+                rows = (
+                    x[i : i + 1]
+                    .expand(len(some), -1, -1, -1)
+                    .clone(memory_format=memory_layout(network, (len(some), *x.shape[1:])))
+                )
                 for row, (top, left) in zip(rows, some, strict=True):
                     row[:, top, left] = instead[i, :, top, left]
                 falls.append(unhidden - question.score(rows, rows_of(question, i, len(some))))

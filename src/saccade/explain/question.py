@@ -64,7 +64,7 @@ class Question:
 
     def __init__(self, network: nn.Module, pictures: Tensor, target: Target, operation: str) -> None:
         self.network, self.operation = network, operation
-        self.x = pictures.detach().clone(memory_format=memory_layout(network, len(pictures)))
+        self.x = pictures.detach().clone(memory_format=memory_layout(network, pictures.shape))
         self.target: Target = target
         self._wanted: Tensor | None = None
 

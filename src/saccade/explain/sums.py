@@ -16,6 +16,7 @@ from saccade.engine.chunks import chunks
 from saccade.engine.chunks import rows_at_once as chunk_rows
 from saccade.explain.question import Question
 from saccade.networks.graph import steps
+from saccade.networks.layout import MANY
 
 Points = Callable[[slice, slice], Float[Tensor, "k n 3 h w"]]
 """Which of the pictures and which of the points, to k points of n pictures."""
@@ -30,7 +31,7 @@ def rows_at_once(question: Question, count: int, batch_size: int | None) -> int:
     size = chunk_rows(question.network, question.x, batch_size)
     x = question.x
     last = x.is_contiguous(memory_format=torch.channels_last)
-    if x.device.type == "cpu" and not last and min(size, count * len(x)) >= 8:
+    if x.device.type == "cpu" and not last and min(size, count * len(x)) * x[0, 0].numel() >= MANY:
         other = x.contiguous(memory_format=torch.channels_last)
         with suppress(RuntimeError), torch.no_grad():
             question.score(other[:1], torch.zeros(1, dtype=torch.int64))

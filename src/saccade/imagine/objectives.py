@@ -338,7 +338,7 @@ def _pick(seen: Seen, of: Channel | Neuron, values: Float[Tensor, "m c"]) -> Flo
 
 def _read(objective: Objective, network: nn.Module, pictures: Tensor, rows: Tensor, total: int) -> Float[Tensor, " m"]:
     names = sorted(objective.layers)
-    given = pictures.contiguous(memory_format=memory_layout(network, len(pictures)))
+    given = pictures.contiguous(memory_format=memory_layout(network, pictures.shape))
     outputs = activations(network, given, names) if names else {}
     return objective.read(Seen(network, pictures, outputs, rows, total))
 
