@@ -16,6 +16,7 @@ from saccade.caption.objective import Sentences, likelihood_loss, self_critical_
 from saccade.caption.pairs import CaptionSet, load_captions
 from saccade.caption.recipe import CaptionRecipe
 from saccade.caption.text import Vocabulary, tokenise
+from saccade.data.scenes import holds
 from saccade.engine.checkpoint import load_checkpoint, save_checkpoint
 from saccade.engine.guards import random_state
 from saccade.engine.precision import Precision, choose_precision
@@ -72,7 +73,7 @@ class CaptionFit:
         self.likely = self.per_epoch * (recipe.epochs - recipe.reinforce)  # steps before the self-critical ones
         self.steps = self.per_epoch * recipe.epochs
         self.reward: CiderD | None = None
-        self.step, self.best, self.best_epoch = 0, -1.0, -1
+        self.step, self.best, self.best_epoch, self.best_cider = 0, -1.0, -1, -1.0
         self.sums: dict[str, list[float]] = {}
         self.history: list[dict[str, Any]] = []
         self.seconds, self._clock = 0.0, time.monotonic()
@@ -85,7 +86,7 @@ class CaptionFit:
             "precision": self.precision.name,
             "step": self.step,
             "steps": self.steps,
-            "best": (self.best, self.best_epoch),
+            "best": (self.best, self.best_epoch, self.best_cider),
             "sums": self.sums,
             "history": self.history,
             "seconds": self.read_clock(),
@@ -99,7 +100,7 @@ class CaptionFit:
             self.captioner.load_state_dict(state["captioner"])
             self.optimiser.load_state_dict(state["optimiser"])
             self.step, self.sums, self.history = state["step"], state["sums"], state["history"]
-            self.best, self.best_epoch = state["best"]
+            self.best, self.best_epoch, self.best_cider = (*state["best"], state["best"][0])[:3]
             if state["precision"] != self.precision.name:
                 self.precision = Precision(state["precision"], "as the run began")
             self.seconds, self._clock = state["seconds"], time.monotonic()
@@ -228,8 +229,9 @@ def fit_captioner(
     """Train `captioner` on `train` in place by `recipe`; gives back its measurements.
 
     features: of all pictures behind `train` (see `features_of`), where the encoder is left as it is. val: captioned
-    greedily after each epoch; its CIDEr decides which weights are kept (`best.safetensors`), and which the captioner
-    has at the end. run: the folder for measurements and checkpoints; an unfinished run in it is continued.
+    greedily after each epoch; its CIDEr, of generated scenes the share of captions that are wholly true, decides which
+    weights are kept (`best.safetensors`), and which the captioner has at the end. run: the folder for measurements and
+    checkpoints; an unfinished run in it is continued.
     """
     if recipe.fine_tune and features is not None:
         raise SaccadeError(
@@ -250,9 +252,11 @@ def fit_captioner(
                 continue
             row = state.row()
             if ended and val is not None:
-                row["val_cider"] = _validate(state, val, val_features)
-                if row["val_cider"] > state.best:
-                    state.best, state.best_epoch = row["val_cider"], row["epoch"]
+                measured = _validate(state, val, val_features)
+                row |= measured
+                judged = measured["val_true" if val.scenes else "val_cider"]
+                if judged > state.best:
+                    state.best, state.best_epoch, state.best_cider = judged, row["epoch"], measured["val_cider"]
                     best = {key: value.clone() for key, value in captioner.state_dict().items()}
                     if run is not None:
                         captioner.save(run.folder / "best.safetensors", meta=_meta(state, recipe))
@@ -274,18 +278,26 @@ def fit_captioner(
 
 
 def _meta(state: CaptionFit, recipe: CaptionRecipe) -> dict[str, Any]:
-    return {"recipe": recipe.as_dict(), "val_cider": state.best, "epoch": state.best_epoch, "seconds": state.seconds}
+    return {
+        "recipe": recipe.as_dict(),
+        "val_cider": state.best_cider,
+        "epoch": state.best_epoch,
+        "seconds": state.seconds,
+    }
 
 
-def _validate(state: CaptionFit, val: CaptionSet, features: Tensor | None) -> float:
-    """CIDEr-D of greedy captions."""
+def _validate(state: CaptionFit, val: CaptionSet, features: Tensor | None) -> dict[str, float]:
+    """CIDEr-D of greedy captions, and the share of them that are wholly true where that is known."""
     captioner = state.captioner
     if state.recipe.fine_tune or features is None:
         pooled = captioner.decoder.wants == "pooled"
         features = features_of(captioner.encoder, val, pooled=pooled, keep=False)
     said = say_all(captioner, features[val.rows], beam=1, length_penalty=0.0, block=0)
     references = [[tokenise(caption) for caption in captions] for captions in val.captions]
-    return CiderD(references).score([tokenise(sentence) for sentence in said])
+    measured = {"val_cider": CiderD(references).score([tokenise(sentence) for sentence in said])}
+    if val.scenes:
+        measured["val_true"] = sum(map(holds, said, val.scenes)) / len(said)
+    return measured
 
 
 def _out_of_patience(state: CaptionFit) -> bool:
