@@ -32,6 +32,9 @@ bench: $(VENV)/.installed-dev       ## the side-by-side measurements; hours, see
 	$(BIN)/python benchmarks/caption_train.py
 	$(BIN)/python benchmarks/caption_decode.py
 	$(BIN)/python benchmarks/captioning.py --seeds 3
+	$(BIN)/python benchmarks/explain.py
+	$(BIN)/python benchmarks/imagine.py
+	$(BIN)/python benchmarks/scoreboard.py
 	$(BIN)/python benchmarks/course_part1.py
 	$(BIN)/python benchmarks/cifar_accuracy.py
 

@@ -40,6 +40,12 @@ def test_commands_run(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         load(arguments[0])
         assert arguments[1] in DATASETS
         return
+    if [verb, *arguments[:1]] == ["explain", "scoreboard"]:
+        load(arguments[1])
+        assert arguments[2] in DATASETS
+        return
+    if verb == "imagine":
+        arguments += ["--size", "64", "--steps", "2"]
     if [verb, *arguments[:1]] == ["caption", "train"]:
         assert arguments[1:] == ["photos/"]
         return
