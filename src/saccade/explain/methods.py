@@ -59,6 +59,7 @@ class Method:
 
 
 _EDGES = "close to the same map for a network of random weights: a picture of edges rather than of reasons"
+_SWITCHES = "sees the picture only through the switches of maximum pooling; without these it is always the same map"
 _square = partial(smooth_grad, kind="square")
 _variance = partial(smooth_grad, kind="variance")
 

@@ -48,7 +48,7 @@ def answers_html(
     for method, asks in ASKED.items():
         if method not in found:
             continue
-        drawn = resize(draw(photograph, found[method], look_of(METHODS[method])), 300)
+        drawn = resize(draw(photograph, found[method], look_of(METHODS[method])), 640)
         picture = image(drawn, alt=f"{METHODS[method].title} for “{network.class_name(target)}”", density=2, quality=85)
         cells += (
             f'<figure>{picture}<figcaption><p class="title">{escape(METHODS[method].title)}</p>'

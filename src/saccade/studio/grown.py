@@ -65,7 +65,7 @@ def grown_section(number: int, grown: Grown) -> str:
     last = " and ".join(escape(network.name) for network in grown.networks)
     two = (
         "The second network was trained under attack, and its pictures show things a person would recognise; the first "
-        "is content with textures, with less to see and a score as high. "
+        "is content with textures and parts. "
         if len(grown.networks) > 1
         else ""
     )
