@@ -280,10 +280,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for key, cell in results.cells.items():
         values = cell["values"]
         if key.startswith("memory"):
-            memory.append(
-                f"Memory recorded by Grad-CAM, {key.split('/', 1)[1]}: {values['grad_cam'] / 1e6:.1f} MB, "
-                f"{values['share']:.1%} of the {values['forward'] / 1e6:.0f} MB of a whole forward pass."
-            )
+            megabytes = (values["grad_cam"] / 1e6, values["forward"] / 1e6)
+            memory.append([key.split("/", 1)[1], *(f"{each:.2f}" for each in megabytes), f"{values['share']:.2%}"])
             continue
         what, network, batch = key.split("/")
         low, middle, high = (
@@ -302,7 +300,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             ]
         )
     head = ["method", "network, batch", "beside", "ours, s", "theirs, s", "their time by ours", "difference"]
-    results.write_page("Attributions beside other libraries", table(head, rows) + "\n\n" + "\n".join(memory))
+    kept = ["memory that autograd records", "Grad-CAM, MB", "a whole forward pass, MB", "share"]
+    results.write_page("Attributions beside other libraries", table(head, rows) + "\n\n" + table(kept, memory))
 
 
 if __name__ == "__main__":

@@ -135,10 +135,11 @@ def test_the_colophon_says_how_the_page_was_made(reader: Reader) -> None:
 
 
 def test_says_what_it_does(made: Any) -> None:
-    assert len(made.said) == 8
+    assert len(made.said) == 9
     assert made.said[0] == "Looked at 6 photographs with eye and twin <2>."
-    assert made.said[1] == "Training plain32 on 64 generated scenes, 2 times over."
-    assert made.said[5] == "Training a captioner on 32 generated scenes, 2 times over."
+    assert made.said[1] == "Growing pictures of 2 classes for eye and twin <2>."
+    assert made.said[2] == "Training plain32 on 64 generated scenes, 2 times over."
+    assert made.said[6] == "Training a captioner on 32 generated scenes, 2 times over."
     assert str(made.page) in made.said[-1]
 
 
@@ -185,7 +186,7 @@ def test_the_figures_lie_beside_the_page(made: Any) -> None:
     files = sorted(path.name for path in made.page.parent.iterdir())
     assert files == sorted(["index.html", *(f"{name}.png" for name in FIGURES)])
     for name in FIGURES:
-        assert read(made.page.parent / f"{name}.png").shape[2] > (200 if "caption" in name else 500)
+        assert read(made.page.parent / f"{name}.png").shape[2] > (200 if "caption" in name or name == "dream" else 500)
 
 
 def test_one_network_is_enough_and_the_page_names_the_missing_one(
@@ -194,7 +195,9 @@ def test_one_network_is_enough_and_the_page_names_the_missing_one(
     monkeypatch.setattr(residual, "train_pair", lambda *_, **__: pair)
     monkeypatch.setattr(words, "speak", lambda *_, **__: replace(spoken, captioner=None, captions=[]))
     said: list[str] = []
-    text = Reader(tour(tmp_path, networks=(networks[0], "no-such-network"), say=said.append).read_text("utf-8")).text
+    text = Reader(
+        tour(tmp_path, networks=(networks[0], "no-such-network"), grow_steps=2, say=said.append).read_text("utf-8")
+    ).text
     assert said[0].startswith("no-such-network was left out. There is no network 'no-such-network'")
     assert "no-such-network was left out" in text
     assert "It knows 4 words" in text
@@ -222,7 +225,7 @@ def test_an_earlier_page_survives_a_tour_that_is_stopped(
     module, _, name = where.rpartition(".")
     monkeypatch.setattr(importlib.import_module(f"saccade.studio.{module}"), name, stop)
     with pytest.raises(KeyboardInterrupt):
-        tour(tmp_path, networks=networks[:1])
+        tour(tmp_path, networks=networks[:1], grow_steps=2)
     assert (tmp_path / "index.html").read_text() == "earlier"
     assert not list(tmp_path.glob(".*"))
 
@@ -242,7 +245,7 @@ def test_mistakes_are_told_before_any_training(
     monkeypatch.setattr(residual, "train_pair", stop)
     folder = tmp_path / settings.pop("folder", "page")
     with pytest.raises(SaccadeError, match=message):
-        tour(folder, **{"networks": networks, **settings})
+        tour(folder, **{"networks": networks, "grow_steps": 2, **settings})
 
 
 def test_seconds_choose_the_number_of_scenes(
@@ -256,5 +259,5 @@ def test_seconds_choose_the_number_of_scenes(
 
     monkeypatch.setattr(residual, "train_pair", note)
     with pytest.raises(KeyboardInterrupt):
-        tour(tmp_path, networks=networks[:1], recipe=made.recipe, seconds=1e-9)
+        tour(tmp_path, networks=networks[:1], recipe=made.recipe, seconds=1e-9, grow_steps=2)
     assert asked[0].count == made.recipe.batch_size

@@ -211,7 +211,7 @@ def _explain(captioner: Captioner, captions: list[Caption]) -> tuple[Reason, ...
 
 
 def _reasons(spoken: Spoken) -> str:
-    if not spoken.reasons:
+    if spoken.captioner is None or not spoken.reasons:
         return ""
     photograph = square(PHOTOGRAPHS[spoken.reasons[0].photograph])
     cells = ""
