@@ -12,6 +12,7 @@ from saccade import console
 from saccade.cli_caption import caption
 from saccade.cli_explain import explain
 from saccade.cli_imagine import imagine
+from saccade.console import Device, Json, NetworkName
 from saccade.engine.memory import keep_freed_memory
 from saccade.errors import SaccadeError
 
@@ -23,9 +24,6 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-NetworkName = Annotated[str, typer.Option("--network", "-n", help="A name of `saccade models`, or a weight file.")]
 
 
 app.add_typer(caption, name="caption")

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from saccade import console
+from saccade.console import Json
 from saccade.errors import SaccadeError
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 CaptionerName = Annotated[
     str, typer.Option("--captioner", "-c", help="One that ships, or a file that `saccade caption train` made.")
 ]

@@ -8,11 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from saccade import console
+from saccade.console import Device, Json, NetworkName
 from saccade.errors import SaccadeError
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-NetworkName = Annotated[str, typer.Option("--network", "-n", help="A name of `saccade models`, or a weight file.")]
 Methods = Annotated[str, typer.Option("--method", "-m", help="Methods, by comma; `saccade explain methods` has all.")]
 DEFAULT = "saliency,smooth-grad,integrated-gradients,grad-cam,occlusion"
 BOARD = "gradient,smooth-grad,integrated-gradients,guided-backprop,lrp,grad-cam,ablation-cam,occlusion"

@@ -8,11 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from saccade import console
+from saccade.console import Device, Json, NetworkName
 from saccade.errors import SaccadeError
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-NetworkName = Annotated[str, typer.Option("--network", "-n", help="A name of `saccade models`, or a weight file.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="The picture (.png, .jpg, .webp).")]
 Seed = Annotated[int, typer.Option(help="Of the noise it is grown from.")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Default: as the recipe says.")]
@@ -42,7 +40,6 @@ def class_(
 ) -> None:
     """Grow pictures that have the highest score of a class."""
     from saccade.imagine import class_picture
-    from saccade.pictures import sheet
 
     found = _load(network, device)
     wanted = [found.class_index(name.strip()) for name in classes.split(";" if ";" in classes else ",")]
@@ -50,14 +47,8 @@ def class_(
         grown = class_picture(
             found, wanted, recipe=recipe, size=size, variants=variants, steps=steps, seed=seed, callback=callback
         )
-    names = [found.class_name(index) for index in wanted for _ in range(variants)]
-    across = variants if variants > 1 else min(4, len(grown))
-    rows = range(0, len(grown), across)
-    pictures = list(grown.cpu())
-    page = sheet(
-        [pictures[i : i + across] for i in rows], captions=[names[i : i + across] for i in rows], cell=_cell(grown)
-    )
-    _write(page if len(grown) > 1 else pictures[0], output, {"classes": [found.class_name(i) for i in wanted]}, as_json)
+    names = [found.class_name(index) for index in wanted]
+    _write(_sheet(grown, names, variants), output, {"classes": names}, as_json)
 
 
 @imagine.command(epilog="Example: `saccade imagine unit stage3.unit2 5,17,40 -o units.png`")
@@ -77,7 +68,6 @@ def unit(
 ) -> None:
     """Grow pictures that the channels of a layer answer to most."""
     from saccade.imagine import feature_picture
-    from saccade.pictures import sheet
 
     wanted = _numbers(channels)
     with _growing() as callback:
@@ -93,14 +83,8 @@ def unit(
             seed=seed,
             callback=callback,
         )
-    names = [f"{layer}:{channel}" for channel in wanted for _ in range(variants)]
-    across = variants if variants > 1 else min(4, len(grown))
-    rows = range(0, len(grown), across)
-    pictures = list(grown.cpu())
-    page = sheet(
-        [pictures[i : i + across] for i in rows], captions=[names[i : i + across] for i in rows], cell=_cell(grown)
-    )
-    _write(page if len(grown) > 1 else pictures[0], output, {"layer": layer, "channels": wanted}, as_json)
+    names = [f"{layer}:{channel}" for channel in wanted]
+    _write(_sheet(grown, names, variants), output, {"layer": layer, "channels": wanted}, as_json)
 
 
 @imagine.command(epilog="Example: `saccade imagine dream photo.jpg --layer stage3.unit2`")
@@ -220,8 +204,18 @@ def _numbers(text: str) -> list[int]:
         raise SaccadeError(f"Channels are numbers by comma, as in 5,17; given {text!r}.") from None
 
 
-def _cell(pictures: Any) -> int:
-    return max(96, int(pictures.shape[-1]))
+def _sheet(grown: Any, names: list[str], variants: int) -> Any:
+    """A single picture as it is; several with their names, `variants` of each in a row."""
+    from saccade.pictures import sheet
+
+    pictures = list(grown.cpu())
+    if len(pictures) == 1:
+        return pictures[0]
+    words = [name for name in names for _ in range(variants)]
+    across = variants if variants > 1 else min(4, len(pictures))
+    rows = range(0, len(pictures), across)
+    cell = max(96, int(grown.shape[-1]))
+    return sheet([pictures[i : i + across] for i in rows], captions=[words[i : i + across] for i in rows], cell=cell)
 
 
 @contextmanager

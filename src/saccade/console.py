@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -23,6 +23,10 @@ from torch import Tensor
 from typer.core import TyperGroup
 
 from saccade.errors import SaccadeError
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+NetworkName = Annotated[str, typer.Option("--network", "-n", help="A name of `saccade models`, or a weight file.")]
 
 
 class PicturesFirst(TyperGroup):

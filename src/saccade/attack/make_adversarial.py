@@ -87,8 +87,6 @@ def make_adversarial_attack(
             out of range, or the network gives no finite scores (N, C).
     """
     check_input(pictures, OPERATION)
-    if not torch.isfinite(pictures).all():
-        raise SaccadeError(f"Could not {OPERATION}: the pictures hold values that are not finite (NaN or infinity).")
     if not 0 < learning_rate < float("inf") or max_iter < 0:
         given = f"learning_rate is {learning_rate} and max_iter is {max_iter}"
         raise SaccadeError(f"Could not {OPERATION}: {given}, expected a length above 0 and a count of 0 or more.")
@@ -101,7 +99,7 @@ def make_adversarial_attack(
         success = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         stuck = success.clone()
         wanted: Tensor | None = None
-        for rows in chunks(len(x), rows_at_once(network, x, batch_size)):
+        for rows in chunks(len(x), rows_at_once(network, x, batch_size, wanted=len(x))):
             running = torch.arange(len(x), device=x.device)[rows]
             for iteration in range(max_iter + 1):
                 here = x[running].requires_grad_()

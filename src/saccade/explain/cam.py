@@ -42,8 +42,7 @@ def cam_layer(question: Question, layer: str | nn.Module | None) -> nn.Module:
 
 def batches(question: Question, batch_size: int | None) -> Iterator[Int[Tensor, " m"]]:
     """The numbers of all pictures, as many together as may be run at once."""
-    one = batch_size is None and len(question.x) == 1  # needs no measuring
-    size = 1 if one else rows_at_once(question.network, question.x, batch_size)
+    size = rows_at_once(question.network, question.x, batch_size, wanted=len(question.x))
     rows = torch.arange(len(question.x), device=question.x.device)
     return (rows[chunk] for chunk in chunks(len(rows), size))
 

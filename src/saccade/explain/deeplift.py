@@ -42,7 +42,7 @@ def deeplift(
 
     Shrikumar and others 2017, arXiv:1704.02685, Rescale rule. Where no ReLU changes sides between baseline and picture,
     it is gradient x (picture - baseline). Operations may come as modules or functions, in place, and several times.
-    The paper leaves open how a maximum shares its difference: it goes to the picture's largest value if the maximum is
+    The difference of a maximum goes to the picture's largest value if the maximum is
     larger than the baseline's, else to the place of the baseline's largest, so that the contributions still sum up.
 
     Args:
@@ -66,7 +66,7 @@ def deeplift(
         shared = bool((base == base[:1]).all())  # then it is run once, and what was seen serves every picture
         found = torch.empty_like(question.x)
         seen: list[_Seen] = []
-        for part in chunks(len(found), rows_at_once(network, question.x, batch_size)):
+        for part in chunks(len(found), rows_at_once(network, question.x, batch_size, wanted=len(found))):
             rows = torch.arange(part.start, part.stop, device=found.device)
             if not shared or not seen:
                 below = base[:1] if shared else base[part]

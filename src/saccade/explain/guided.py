@@ -56,8 +56,8 @@ def _through_relus(
 ) -> Float[Tensor, "n 3 h w"]:
     with asking(network, pictures, target, operation) as question:
         found = torch.empty_like(question.x)
-        few = batch_size is None and len(found) <= 8  # to see how much memory a picture takes would cost a run
-        for part in chunks(len(found), len(found) if few else rows_at_once(network, question.x, batch_size)):
+        size = rows_at_once(network, question.x, batch_size, wanted=len(found))
+        for part in chunks(len(found), size):
             x = question.x[part].detach().requires_grad_()
             score = question.score(x, torch.arange(part.start, part.stop, device=x.device))
             follow(_relus(question, score), rule)

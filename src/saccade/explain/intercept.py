@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from saccade.errors import SaccadeError
+from saccade.networks.graph import steps
 
 Run = Callable[[Tensor], Tensor]
 
@@ -115,15 +116,8 @@ class Intercept(TorchFunctionMode):
 
 def check_linear(score: Tensor, operation: str, linear: frozenset[str]) -> None:
     """Raise `SaccadeError` unless all that led to `score` is `sloped` or among `linear`, steps of the graph."""
-    ahead: list[Any] = [score.grad_fn]
-    seen = set()
-    while ahead:
-        step = ahead.pop()
-        if step is None or step in seen:
-            continue
-        seen.add(step)
+    for step in steps(score):
         before = [node for node, _ in step.next_functions]
-        ahead += before
         if getattr(type(step), "_forward_cls", None) is _Sloped:
             continue
         name = re.sub(r"Backwards?\d*$", "", step.name().split("::")[-1])

@@ -86,7 +86,7 @@ def lrp(
     shares = _Shares(rule, epsilon, gamma, alpha, beta)
     with asking(network, pictures, target, operation) as question:
         found = torch.empty_like(question.x)
-        for part in chunks(len(found), rows_at_once(network, question.x, batch_size)):
+        for part in chunks(len(found), rows_at_once(network, question.x, batch_size, wanted=len(found))):
             x = question.x[part]
             factor = torch.ones_like(x, requires_grad=True)  # by which a pixel counts: relevance is the slope by it
             with _Propagate(operation, shares) as ways:

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from saccade.engine.guards import differentiable
+from saccade.engine.slope import slope
 from saccade.errors import SaccadeError
 from saccade.networks.activations import activations, find_layer
 from saccade.networks.layout import memory_layout
@@ -113,16 +114,7 @@ class Question:
 
     def slope(self, score: Float[Tensor, " m"], by: Tensor) -> Tensor:
         """The gradient of each row's score by its own row of `by`: of the sum, as rows do not depend on each other."""
-        try:
-            (gradient,) = torch.autograd.grad(score.sum(), by)
-        except RuntimeError as error:
-            if "does not require grad" not in str(error) and "not have been used" not in str(error):
-                raise
-            raise SaccadeError(
-                f"Could not {self.operation}: the score does not depend on it differentiably; the network may detach, "
-                "round or turn gradients off on the way."
-            ) from error
-        return gradient.detach()
+        return slope(score, by, self.operation)
 
 
 @contextmanager
@@ -133,8 +125,6 @@ def asking(network: nn.Module, pictures: Tensor, target: Target, operation: str)
     floats (N, 3, H, W) or not finite, and for a unit of a layer that is not there.
     """
     check_input(pictures, operation)
-    if not torch.isfinite(pictures.detach()).all():
-        raise SaccadeError(f"Could not {operation}: the pictures hold values that are not finite (NaN or infinity).")
     if isinstance(target, Unit):
         find_layer(network, target.layer)
     with differentiable(network):

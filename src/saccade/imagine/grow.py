@@ -1,16 +1,14 @@
 """Grow pictures for any objective: the step that class pictures, feature pictures, dreams and inversion share."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from saccade.engine.chunks import rows_at_once
-from saccade.engine.guards import frozen
+from saccade.engine.guards import differentiable
 from saccade.errors import SaccadeError
 from saccade.imagine.objectives import Objective, as_objective
 from saccade.imagine.recipes import Recipe, find_recipe
@@ -73,14 +71,14 @@ def grow(
     chosen = find_recipe(recipe, network, (h, w))
     if steps is not None:
         chosen = replace(chosen, steps=steps)
-    with _ready(network):
+    with differentiable(network):
         if start is None:
             if variants < 1 or count < 1 or count % variants:
                 raise SaccadeError(f"{count} pictures in {variants} variants were asked for; expected a multiple.")
             made = noise(chosen.parametrise, (h, w), spread=chosen.spread, seed=seed, count=variants)
             weight = next((p for p in network.parameters() if p.is_floating_point()), made)
             start = made.repeat(count // variants, 1, 1, 1).to(weight)
-        rows = batch_size if batch_size is not None else rows_at_once(network, start)
+        rows = rows_at_once(network, start, batch_size, wanted=len(start))
         found = optimise(
             objective.of(network, rows_at_once=rows, wake=chosen.wake),
             start,
@@ -106,14 +104,3 @@ def _size(network: nn.Module, size: int | tuple[int, int] | None) -> tuple[int, 
     if min(h, w) < 1:
         raise SaccadeError(f"Could not grow pictures: the size is {h} x {w}, expected 1 or more.")
     return h, w
-
-
-@contextmanager
-def _ready(network: nn.Module) -> Iterator[None]:
-    """The network frozen; gradients as in training through recurrent layers, whose cuDNN kernels have none."""
-    with ExitStack() as stack:
-        stack.enter_context(frozen(network))
-        stack.enter_context(torch.inference_mode(False))
-        if torch.cuda.is_available() and any(isinstance(layer, nn.RNNBase) for layer in network.modules()):
-            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
-        yield

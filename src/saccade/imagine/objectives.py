@@ -19,12 +19,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from saccade.engine.chunks import chunks
+from saccade.engine.slope import slope
 from saccade.errors import SaccadeError
 from saccade.networks.activations import activations
 from saccade.networks.layout import memory_layout
 from saccade.networks.relu_rules import ruled_gradient
 from saccade.networks.targets import Target, class_indices
-from saccade.pictures.optimise.loop import slope
+from saccade.pictures.optimise.loop import OPERATION
 
 SCORES = ""  # the name of the network's own output among the layers
 
@@ -358,7 +359,7 @@ class _Evaluated(torch.autograd.Function):
             with torch.enable_grad():
                 x = pictures[part].detach().requires_grad_()
                 score = _read(objective, network, x, rows, total)
-                gradient = slope(score, x).contiguous()  # a spectrum takes it faster so
+                gradient = slope(score, x, OPERATION).contiguous()  # a spectrum takes it faster so
                 asleep = gradient.abs().amax((1, 2, 3)) == 0
                 if wake and asleep.any():
                     x = x[asleep].detach().requires_grad_()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from saccade.data import ImageSet
 from saccade.engine.chunks import chunks, rows_at_once
-from saccade.engine.guards import evaluating, frozen
+from saccade.engine.guards import differentiable, evaluating
 from saccade.errors import SaccadeError
 from saccade.imagine.histogram import Histogram
 from saccade.imagine.receptive_field import as_maps, receptive_fields
@@ -117,7 +117,7 @@ def patch_gradients(
     rule: "guided" backpropagation (arXiv:1412.6806) or the "deconvnet" (arXiv:1311.2901). Cut as by `patches`, zero
     beyond the edge; signed, and as large as the gradient is.
     """
-    with torch.inference_mode(False), torch.enable_grad(), frozen(network):
+    with differentiable(network):
         x = _like(network, _take(pictures, found.pictures[channel])).clone().requires_grad_()
         places = found.places[channel].to(x.device, copy=True)
         maps = as_maps(activations(network, x, [found.layer])[found.layer], found.layer, "explain patches")

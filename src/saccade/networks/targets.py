@@ -35,13 +35,15 @@ def class_indices(network: nn.Module, target: Target, *, count: int, classes: in
 
 
 def check_input(pictures: Tensor, operation: str) -> None:
-    """Raise `SaccadeError` unless `pictures` is a float tensor (N, 3, H, W)."""
-    if pictures.ndim != 4 or pictures.shape[1] != 3 or not pictures.is_floating_point():
+    """Raise `SaccadeError` unless `pictures` is a finite float tensor (N, 3, H, W)."""
+    if pictures.ndim != 4 or pictures.shape[1] != 3 or not pictures.is_floating_point() or pictures.numel() == 0:
         mend = "For a single picture, give picture[None]." if pictures.ndim == 3 else "Divide 8-bit values by 255."
         raise SaccadeError(
             f"Could not {operation}: the pictures are {pictures.dtype} of shape {tuple(pictures.shape)}, expected "
             f"floats (n, 3, height, width) in [0, 1]. {mend}"
         )
+    if not torch.isfinite(pictures.detach()).all():
+        raise SaccadeError(f"Could not {operation}: the pictures hold values that are not finite (NaN or infinity).")
 
 
 def _index(network: nn.Module, target: int | str, classes: int) -> int:

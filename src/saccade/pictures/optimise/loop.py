@@ -11,12 +11,15 @@ from torch import Tensor
 
 from saccade.engine.checkpoint import load_checkpoint, save_checkpoint
 from saccade.engine.seeding import generator
+from saccade.engine.slope import slope
 from saccade.errors import SaccadeError
 from saccade.pictures.geometry import resize
 from saccade.pictures.optimise.parametrise import Parametrisation, Pixels
 from saccade.pictures.optimise.projections import Projection
 from saccade.pictures.optimise.steps import Adam, Rule, State
 from saccade.pictures.optimise.transforms import Transform
+
+OPERATION = "optimise pictures"
 
 Score = Callable[[Tensor], Tensor]
 """Pictures (N, 3, H, W) to one number each, (N,)."""
@@ -136,21 +139,7 @@ def _slope(
         )
     if penalty is not None:
         score = score - penalty(pictures)
-    return score.detach(), slope(score, values)
-
-
-def slope(score: Float[Tensor, " n"], by: Tensor) -> Tensor:
-    """The gradient of each score by its own row of `by`, detached; raises `SaccadeError` if there is none."""
-    try:
-        (gradient,) = torch.autograd.grad(score.sum(), by)
-    except RuntimeError as error:
-        if "does not require grad" not in str(error) and "not have been used" not in str(error):
-            raise
-        raise SaccadeError(
-            "Could not optimise pictures: the objective does not depend on them differentiably; it may detach, round "
-            "or turn gradients off on the way."
-        ) from error
-    return gradient.detach()
+    return score.detach(), slope(score, values, OPERATION)
 
 
 def _enter(
