@@ -2,10 +2,10 @@
 
 What captioners of this library reach on Flickr8k: Show, Attend and Tell and the course's three decoders on features of
 a frozen SqueezeNet 1.0 (the layer features.12; for the course's attention at 112 pixels, 6 x 6 places, near the
-course's own grid), and on those of `tinynet`. The course's three are trained for 20 of its 60 epochs. The epoch is chosen by
-CIDEr-D of greedy captions of the validation pictures, of scenes by the share that is wholly true; the test pictures
-are captioned once, by beam search. Every row stands beside a constant caption (the best common one of the training
-captions) and beside the same captions given to other pictures.
+course's own grid), and on those of `tinynet`. The course's three are trained for 20 of its 60 epochs. The epoch is
+chosen by CIDEr-D of greedy captions of the validation pictures, of scenes by the share that is wholly true; the test
+pictures are captioned once, by beam search. Every row stands beside a constant caption (the best common one of the
+training captions) and beside the same captions given to other pictures.
 
 And on generated scenes (entry `scenes`): the share of captions that are wholly true, and the share of attention inside
 the mask of the object that a word names, beside the share that a uniform attention and one on the centre would have.

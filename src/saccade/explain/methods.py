@@ -76,15 +76,11 @@ _LIST = [
     _slope("gradient", "gradient", gradient, "arXiv:1312.6034"),
     Method("saliency", "saliency", saliency, "arXiv:1312.6034", "gradient", colours=False),
     Method("input-x-gradient", "gradient x input", input_x_gradient, "arXiv:1605.01713", "gradient"),
-    Method(
-        "guided-backprop", "guided backprop", guided_backprop, "arXiv:1412.6806", "gradient", slope=True, note=_EDGES
-    ),
-    Method("deconvnet", "deconvnet", deconvnet, "arXiv:1311.2901", "gradient", slope=True, note=_EDGES),
-    Method("smooth-grad", "SmoothGrad", smooth_grad, "arXiv:1706.03825", "gradient", slope=True, sampled=True),
-    Method(
-        "smooth-grad-squared", "SmoothGrad squared", _square, "arXiv:1806.10758", "gradient", slope=True, sampled=True
-    ),
-    Method("var-grad", "VarGrad", _variance, "arXiv:1810.03307", "gradient", slope=True, sampled=True),
+    _slope("guided-backprop", "guided backprop", guided_backprop, "arXiv:1412.6806", note=_EDGES),
+    _slope("deconvnet", "deconvnet", deconvnet, "arXiv:1311.2901", note=_SWITCHES),
+    _slope("smooth-grad", "SmoothGrad", smooth_grad, "arXiv:1706.03825", sampled=True),
+    _slope("smooth-grad-squared", "SmoothGrad squared", _square, "arXiv:1806.10758", sampled=True),
+    _slope("var-grad", "VarGrad", _variance, "arXiv:1810.03307", sampled=True),
     Method(
         "integrated-gradients",
         "integrated gradients",
