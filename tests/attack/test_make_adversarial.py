@@ -306,7 +306,6 @@ def test_fools_tinynet_and_its_robust_twin_not_so_soon() -> None:
     assert found.iterations.float().mean() > 2 * plain
 
 
-@pytest.mark.slow
 def test_fools_squeezenet() -> None:
     official = networks.zoo.OFFICIAL["squeezenet1_0"].file
     if fetch.find([official, "squeezenet1_0.safetensors"]) is None:
