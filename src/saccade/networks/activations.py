@@ -14,11 +14,14 @@ class _Seen(Exception):
     """All layers asked for have been passed; the rest of the network need not run."""
 
 
-def activations(network: nn.Module, pictures: Float[Tensor, "n 3 h w"], layers: Sequence[str]) -> dict[str, Tensor]:
+def activations(
+    network: nn.Module, pictures: Float[Tensor, "n 3 h w"], layers: Sequence[str], *, clone: bool = True
+) -> dict[str, Tensor]:
     """The outputs of `layers`, by their dotted names; the network runs no further than the last of them.
 
     The name "" is the network as a whole: its scores. A layer that runs several times gives its first output. Gradients
-    flow as in a plain call. Raises `SaccadeError` for a layer that is not there or that does not run.
+    flow as in a plain call. clone: False leaves out the copies that protect outputs from layers behind them that work
+    in place; right only where there are none. Raises `SaccadeError` for a layer that is not there or that does not run.
     """
     found: dict[str, Tensor] = {}
     wanted = {name: find_layer(network, name) if name else network for name in layers}
@@ -26,7 +29,9 @@ def activations(network: nn.Module, pictures: Float[Tensor, "n 3 h w"], layers: 
     def keep(name: str) -> Any:
         def hook(layer: nn.Module, inputs: Any, output: Any) -> None:  # noqa: ARG001 - PyTorch's signature
             last = len(found | {name: output}) == len(wanted)
-            found.setdefault(name, output if last else output.clone())  # a ReLU behind it may write into it
+            found.setdefault(
+                name, output.clone() if clone and not last else output
+            )  # a ReLU behind it may write into it
             if last:
                 raise _Seen
 

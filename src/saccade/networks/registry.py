@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from saccade.errors import SaccadeError
-from saccade.networks import cifar_resnet, fast, preact, resnet, squeezenet, three_level, tiny, vgg
+from saccade.networks import cifar_resnet, fast, preact, resnet, squeezenet, thin_vgg, three_level, tiny, vgg
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     # course part 1
@@ -36,6 +36,8 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "resnet34": resnet.resnet34,
     "resnet50": resnet.resnet50,
     "resnet101": resnet.resnet101,
+    # encoders, whose scores are features
+    "vgg19_thin16x": thin_vgg.ThinVGG,
 }
 """Every entry takes `num_classes` as keyword; the further keywords are those of the function or class."""
 

@@ -60,6 +60,11 @@ OFFICIAL: dict[str, Official] = {
 }
 
 
+ENCODERS: dict[str, str] = {"vgg19_thin16x": "Collaborative Distillation (arXiv:2003.08436), MIT"}
+"""Encoders whose weights are used where a plain `<name>.safetensors` lies in the cache or the archives: name to source.
+They take pictures in [0, 1] as they are."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One line of the catalogue; `found` is None for what would have to be downloaded from `url`.
@@ -137,6 +142,9 @@ def load(
     path = _find(name, progress)
     if _description(path):
         return Network.load(path)
+    if name in ENCODERS:
+        plain: dict[str, Any] = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), "input_size": 256}
+        return _from_weights(path, name, name=name, meta={"source": ENCODERS[name]}, **plain)
     meta = _official_meta(name, path)
     return _from_weights(path, name, name=name, meta=meta)
 
@@ -166,7 +174,7 @@ def _find(name: str, progress: fetch.Progress | None) -> Path:
         names = [official.file, f"{name}.safetensors"]
         return fetch.locate(names, url=official.url, sha256=official.sha256, progress=progress)
     found = fetch.find(f"{name}.safetensors")
-    if found is None or not _description(found):
+    if found is None or not (_description(found) or name in ENCODERS):
         raise unknown("network", name, [row.name for row in catalogue()])
     return found
 

@@ -55,9 +55,17 @@ def decode(source: Source, name: str, max_pixels: int) -> NDArray[np.float32]:
         image = image.convert("RGBA")
         alpha = np.asarray(image.getchannel("A"))
         image = image.convert("RGB")  # drops alpha, keeps colours
-    rgb = np.asarray(_to_srgb(image))
+    rgb = np.asarray(to_srgb(image))
     pixels = rgb if alpha is None else np.dstack([rgb, alpha])
     return np.asarray(pixels / np.float32(255), dtype=np.float32)
+
+
+def stored(image: Image.Image) -> tuple[bool, int]:
+    """Of a file just opened: whether it stores grey (not merely equal colours), and how many bits of a channel, 8 or
+    16, `decode` gives."""
+    mode, rawmode = image.mode.split(";")[0], _rawmode(image)
+    grey = mode in ("1", "L", "LA", "I", "F") or rawmode == "LA;16B"  # which Pillow opens as RGBA
+    return grey, 16 if rawmode in _LOW_BYTE or mode in ("I", "F") else 8
 
 
 def _rawmode(image: Image.Image) -> str:
@@ -102,7 +110,7 @@ def _open_range(image: Image.Image, name: str) -> NDArray[np.float32]:
     return np.repeat(grey, 3, axis=2)
 
 
-def _to_srgb(image: Image.Image) -> Image.Image:
+def to_srgb(image: Image.Image) -> Image.Image:
     """8-bit RGB in sRGB. A profile that is broken, or made for other channels, is passed over."""
     data = image.info.get("icc_profile")
     if data:

@@ -51,6 +51,15 @@ def read(
     """
     if len(background) != 3 or not all(0 <= c <= 1 for c in background):
         raise SaccadeError(f"Could not read a picture: background is {background}, expected three numbers in [0, 1].")
+    pixels = load(file, max_pixels=max_pixels)
+    if pixels.shape[2] == 4:
+        colour, alpha = pixels[..., :3], pixels[..., 3:]
+        pixels = colour * alpha + np.asarray(background, np.float32) * (1 - alpha)
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+def load(file: str | Path | Readable, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.float32]:
+    """The pixels of `read` as (h, w, 3), or as (h, w, 4) with alpha last and not multiplied in."""
     source: Source
     if isinstance(file, str | Path):
         name, source = str(file), _open(Path(file))
@@ -58,7 +67,7 @@ def read(
         name, source = str(getattr(file, "name", "the given file")), io.BytesIO(file.read())
     with source:
         try:
-            pixels = decode(source, name, max_pixels)
+            return decode(source, name, max_pixels)
         except SaccadeError:
             raise
         except UnidentifiedImageError as error:
@@ -76,10 +85,6 @@ def read(
                 f"Could not read {name}: the file is truncated or damaged ({error}), expected a whole "
                 "picture. Copy or download it again."
             ) from error
-    if pixels.shape[2] == 4:
-        colour, alpha = pixels[..., :3], pixels[..., 3:]
-        pixels = colour * alpha + np.asarray(background, np.float32) * (1 - alpha)
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 
 def write(picture: Tensor, path: str | Path, *, bits: int = 8, quality: int = 95) -> None:
@@ -94,14 +99,16 @@ def write(picture: Tensor, path: str | Path, *, bits: int = 8, quality: int = 95
     disk.
     """
     path = Path(path)
+    write_bytes(path, encode(picture, format=format_of(path), bits=bits, quality=quality, name=str(path)))
+
+
+def format_of(path: Path) -> str:
+    """The format that a file's suffix names. Raises `SaccadeError` for one that cannot be written."""
     if path.suffix.lower() not in WRITABLE:
         raise SaccadeError(
             f"Could not write {path}: the suffix is {path.suffix!r}, expected one of {', '.join(WRITABLE)}. Rename it."
         )
-    write_bytes(
-        path,
-        encode(picture, format=WRITABLE[path.suffix.lower()], bits=bits, quality=quality, name=str(path)),
-    )
+    return WRITABLE[path.suffix.lower()]
 
 
 def encode(picture: Tensor, *, format: str = "png", bits: int = 8, quality: int = 95, name: str = "a picture") -> bytes:
@@ -111,6 +118,24 @@ def encode(picture: Tensor, *, format: str = "png", bits: int = 8, quality: int 
     `write` does.
     """
     operation = f"write {name}"
+    pixels = check_picture(picture, operation).permute(1, 2, 0)
+    return pack(pixels, format=format, bits=bits, quality=quality, operation=operation)
+
+
+def pack(
+    pixels: Float[Tensor, "h w c"],
+    *,
+    format: str,
+    bits: int,
+    quality: int,
+    operation: str,
+    profile: bytes | None = None,
+) -> bytes:
+    """The bytes of a file of checked pixels: grey, grey and alpha, RGB, or RGB and alpha, all on the CPU in [0, 1].
+
+    `profile` is the ICC profile to embed. PNG and 8-bit TIFF hold all of these pixels, WebP no grey, JPEG no alpha,
+    and a 16-bit TIFF of grey and alpha is one that Pillow cannot read.
+    """
     if format not in WRITABLE.values():
         raise SaccadeError(f"Could not {operation}: format is {format!r}, expected png, jpeg, webp or tiff.")
     if bits not in (8, 16) or (bits == 16 and format not in ("png", "tiff")):
@@ -119,21 +144,22 @@ def encode(picture: Tensor, *, format: str = "png", bits: int = 8, quality: int 
         )
     if not 1 <= quality <= 100:
         raise SaccadeError(f"Could not {operation}: quality is {quality}, expected 1 to 100.")
-    pixels = check_picture(picture, operation).permute(1, 2, 0)  # (h, w, 3)
     if bits == 16:
         deep = (pixels.double() * 65535).round().numpy().astype(np.uint16)
-        return _png16(deep) if format == "png" else _tiff16(deep)
-    image = Image.fromarray((pixels * 255).round().to(torch.uint8).contiguous().numpy())
+        return _png16(deep, profile) if format == "png" else _tiff16(deep, profile)
+    flat = (pixels * 255).round().to(torch.uint8).contiguous().numpy()
+    image = Image.fromarray(flat[..., 0] if flat.shape[2] == 1 else flat)
+    options = {"icc_profile": profile} if profile else {}
     file = io.BytesIO()
     try:
         if format == "png":
-            image.save(file, "PNG")
+            image.save(file, "PNG", **options)
         elif format == "jpeg":  # full colour resolution: red on blue in a figure must stay sharp
-            image.save(file, "JPEG", quality=quality, subsampling=0, optimize=True)
+            image.save(file, "JPEG", quality=quality, subsampling=0, optimize=True, **options)
         elif format == "webp":
-            image.save(file, "WEBP", quality=quality, lossless=quality == 100)
+            image.save(file, "WEBP", quality=quality, lossless=quality == 100, **options)
         else:
-            image.save(file, "TIFF", compression="tiff_adobe_deflate")
+            image.save(file, "TIFF", compression="tiff_adobe_deflate", **options)
     except (OSError, ValueError) as error:
         raise SaccadeError(
             f"Could not {operation}: {format} cannot hold {image.width} x {image.height} pixels ({error}). Use png."
@@ -151,14 +177,16 @@ def _open(path: Path) -> io.BufferedReader:
         raise SaccadeError(f"Could not read {path}: {why}. Expected a picture file that you may read.") from error
 
 
-def _png16(pixels: NDArray[np.uint16]) -> bytes:
-    """A 16-bit RGB PNG of (h, w, 3), which Pillow cannot write (W3C PNG, third edition, sections 5 and 9)."""
-    h, w, _ = pixels.shape
-    rows = pixels.astype(">u2", order="C").reshape(h, -1).view(np.uint8)  # (h, 6 w) bytes
+def _png16(pixels: NDArray[np.uint16], profile: bytes | None) -> bytes:
+    """A 16-bit PNG of (h, w, c), which Pillow cannot write in colour (W3C PNG, third edition, sections 5, 9, 11)."""
+    h, w, channels = pixels.shape
+    colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    rows = pixels.astype(">u2", order="C").reshape(h, -1).view(np.uint8)  # (h, 2 c w) bytes
     filtered = np.full((h, 1 + rows.shape[1]), 2, np.uint8)  # filter type 2, "Up": the difference to the row above
     filtered[:, 1:] = np.diff(rows, axis=0, prepend=np.zeros((1, rows.shape[1]), np.uint8))
     chunks = [
-        (b"IHDR", struct.pack(">IIBBBBB", w, h, 16, 2, 0, 0, 0)),  # 16 bits, colour type 2: RGB
+        (b"IHDR", struct.pack(">IIBBBBB", w, h, 16, colour_type, 0, 0, 0)),
+        *([(b"iCCP", b"ICC profile\0\0" + zlib.compress(profile))] if profile else []),
         (b"IDAT", zlib.compress(filtered.tobytes(), 6)),
         (b"IEND", b""),
     ]
@@ -167,9 +195,19 @@ def _png16(pixels: NDArray[np.uint16]) -> bytes:
     )
 
 
-def _tiff16(pixels: NDArray[np.uint16]) -> bytes:
+def _tiff16(pixels: NDArray[np.uint16], profile: bytes | None) -> bytes:
     import tifffile  # comes with scikit-image
 
+    channels = pixels.shape[2]
     file = io.BytesIO()
-    tifffile.imwrite(file, pixels, photometric="rgb", compression="zlib", predictor=True, metadata=None)
+    tifffile.imwrite(
+        file,
+        pixels[..., 0] if channels == 1 else pixels,
+        photometric="rgb" if channels > 2 else "minisblack",
+        extrasamples=["unassalpha"] if channels in (2, 4) else None,
+        compression="zlib",
+        predictor=True,
+        metadata=None,
+        iccprofile=profile,
+    )
     return file.getvalue()

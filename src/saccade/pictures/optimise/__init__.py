@@ -7,11 +7,12 @@
 """
 
 from saccade.pictures.optimise.blur import gaussian_blur
-from saccade.pictures.optimise.loop import Moment, optimise
+from saccade.pictures.optimise.lbfgs import LBFGS
+from saccade.pictures.optimise.loop import Moment, Stage, optimise
 from saccade.pictures.optimise.parametrise import Fourier, Pixels, noise
 from saccade.pictures.optimise.penalties import alpha_norm, l2, roughness, total_variation
 from saccade.pictures.optimise.projections import Ball, Blur, Box, ClipSmallContribution, ClipSmallNorm, Decay
-from saccade.pictures.optimise.steps import LBFGS, Adam, Calibrated, Normalised, Plain, Progress, Rule
+from saccade.pictures.optimise.steps import Adam, Calibrated, Normalised, Plain, Progress, Rule
 from saccade.pictures.optimise.transforms import Crop, Jitter, Pad, Rotate, Scale
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Rotate",
     "Rule",
     "Scale",
+    "Stage",
     "alpha_norm",
     "gaussian_blur",
     "l2",

@@ -29,7 +29,7 @@ Score = Callable[[Tensor], Tensor]
 class Moment:
     """What a callback is told after a step.
 
-    step: how many are done, of `steps` in all octaves. score: (N,), objective minus penalty before this step.
+    step: how many are done, of `steps` in all. score: (N,), objective minus penalty before this step.
     """
 
     step: int
@@ -45,11 +45,21 @@ class Moment:
             return self._parametrise.pictures(self._values).clone()
 
 
+@dataclass(frozen=True)
+class Stage:
+    """Some steps at one size: (height, width). `objective` and `rule` stand for those of the run, if given."""
+
+    size: tuple[int, int]
+    steps: int
+    objective: Score | None = None
+    rule: Rule | None = None
+
+
 def optimise(
     objective: Score,
     start: Tensor,
     *,
-    steps: int,
+    steps: int = 1,
     rule: Rule = Adam(0.05),  # noqa: B008 - it holds no state
     parametrise: Parametrisation = Pixels(),  # noqa: B008
     transforms: Sequence[Transform] = (),
@@ -57,6 +67,9 @@ def optimise(
     projections: Sequence[Projection] = (),
     octaves: int = 1,
     octave_scale: float = 1.4,
+    stages: Sequence[Stage] | None = None,
+    average: float = 0.0,
+    stop: Callable[[Moment], bool] | None = None,
     seed: int = 0,
     callback: Callable[[Moment], None] | None = None,
     checkpoint: str | Path | None = None,
@@ -76,6 +89,11 @@ def optimise(
         projections: applied in turn to the values after each step.
         octaves: sizes to work through, from small to that of `start`, each `octave_scale` times the one before. What
             has grown is enlarged and laid over the start of the next size.
+        stages: instead of `steps` and octaves, what to do at which sizes, one after the other. A stage of the size of
+            the one before goes on with its state.
+        average: decay of a running mean of the values over the steps of a size, which is what has grown there; 0 takes
+            the last values.
+        stop: asked after each step; True ends the run, whose checkpoint stays to go on from.
         callback: called after each step with a `Moment`.
         checkpoint: a file written before every `checkpoint_every`-th step, taken up again if it is there, and
             removed at the end. The result is that of an uninterrupted run.
@@ -90,32 +108,72 @@ def optimise(
     _check(start, steps, octaves, octave_scale, checkpoint_every)
     with torch.inference_mode(False), torch.enable_grad():
         start = start.detach().clone()
-        sizes = [_smaller(start, octave_scale**k) for k in reversed(range(octaves))]
+        if stages is None:
+            stages = [Stage(_smaller(start, octave_scale**k), steps) for k in reversed(range(octaves))]
+        plan = [(stage, within) for stage in stages for within in range(stage.steps)]
         file = Path(checkpoint) if checkpoint is not None else None
-        kept = {"run": _name(start, steps, rule, parametrise, octaves, octave_scale, seed)} if file else {}
-        done, values, state, expected = _take_up(file, kept, start)
-        for step in range(done, steps * octaves):
-            octave, within = divmod(step, steps)
-            if values is None or (within == 0 and step > done):
-                values, state = _enter(values, octave, sizes, start, parametrise), State()
-            score, gradient = _slope(objective, penalty, parametrise, transforms, values, generator(seed, 1, step))
+        settings = [(stage.size, stage.steps, _said(stage.rule or rule)) for stage in stages]
+        kept = {"run": _name(start, settings, parametrise, average, seed)} if file else {}
+        done, run, expected = _take_up(file, kept, start)
+        stopped = False
+        for step in range(done, len(plan)):
+            stage, within = plan[step]
+            if run is None or (within == 0 and step > done and stage.size != plan[step - 1][0].size):
+                run = _enter(run, stage.size, start, parametrise, plan[step - 1][0].rule or rule)
+            random = generator(seed, 1, step)
+            score, gradient = _slope(stage.objective or objective, penalty, parametrise, transforms, run.values, random)
             _check_finite(score, gradient, step)
             if expected is not None and step == done and not torch.allclose(score, expected, rtol=1e-3, atol=1e-4):
                 raise SaccadeError(f"Could not go on from {file}: it was written for another objective. Delete it.")
             if file is not None and step > done and step % checkpoint_every == 0:
-                save_checkpoint(file, {**kept, "step": step, "values": values, "state": state, "score": score})
+                save_checkpoint(file, {**kept, "step": step, "score": score, **vars(run)})
             with torch.no_grad():
-                values = rule(values, score, gradient, state)
+                run.values = (stage.rule or rule)(run.values, score, gradient, run.state)
                 for project in projections:
-                    values = project(values, gradient, within)
+                    run.values = project(run.values, gradient, within)
+                if average:
+                    run.trail = _averaged(run.trail, run.values, average)
+            moment = Moment(step + 1, len(plan), score, run.values, parametrise)
             if callback is not None:
-                callback(Moment(step + 1, steps * octaves, score, values, parametrise))
+                callback(moment)
+            if stop is not None and step + 1 < len(plan) and stop(moment):
+                stopped = True
+                if file is not None:
+                    save_checkpoint(file, {**kept, "step": step + 1, "score": None, **vars(run)})
+                break
         with torch.no_grad():
-            assert values is not None
-            found = parametrise.pictures(rule.settle(values, state)).clone(memory_format=torch.contiguous_format)
-    if file is not None:
+            assert run is not None
+            found = parametrise.pictures(_grown(run, stage.rule or rule))
+            if found.shape != start.shape:
+                found = _over(found, start)
+            found = found.clone(memory_format=torch.contiguous_format)
+    if file is not None and not stopped:
         file.unlink(missing_ok=True)
     return found
+
+
+@dataclass
+class _Run:
+    """What changes from step to step. trail: the sums of a running mean, if there is one."""
+
+    values: Tensor
+    state: State
+    trail: tuple[Tensor, float] | None = None
+
+
+def _averaged(trail: tuple[Tensor, float] | None, values: Tensor, decay: float) -> tuple[Tensor, float]:
+    if trail is None:
+        return values * (1 - decay), 1 - decay
+    total, weight = trail
+    return total.lerp_(values, 1 - decay), weight * decay + (1 - decay)
+
+
+def _grown(run: _Run, rule: Rule) -> Tensor:
+    """The values that a size ends with."""
+    if run.trail is not None:
+        total, weight = run.trail
+        return total / weight
+    return rule.settle(run.values, run.state)
 
 
 def _slope(
@@ -142,15 +200,22 @@ def _slope(
     return score.detach(), slope(score, values, OPERATION)
 
 
-def _enter(
-    values: Tensor | None, octave: int, sizes: list[tuple[int, int]], start: Tensor, parametrise: Parametrisation
-) -> Tensor:
-    """The values an octave begins with: its start, plus what has grown in the one before."""
-    pictures = _resized(start, sizes[octave])
-    if values is not None:
-        grown = parametrise.pictures(values.detach()) - _resized(start, sizes[octave - 1])
-        pictures = pictures + _resized(grown, sizes[octave])
-    return parametrise.values(pictures).detach().clone()
+def _enter(run: _Run | None, size: tuple[int, int], start: Tensor, parametrise: Parametrisation, rule: Rule) -> _Run:
+    """The values and the state that a size begins with: its start, plus what has grown at the size before."""
+    pictures = _resized(start, size)
+    if run is None:
+        return _Run(parametrise.values(pictures).detach().clone(), {})
+    with torch.no_grad():
+        pictures = _over(parametrise.pictures(_grown(run, rule)), pictures, start)
+        state = rule.carry(run.state, lambda values: _resized(values, size))
+    return _Run(parametrise.values(pictures).detach().clone(), state)
+
+
+def _over(grown: Tensor, pictures: Tensor, start: Tensor | None = None) -> Tensor:
+    """Pictures of one size with what has grown at another laid over them, as a difference to the start there."""
+    before = (grown.shape[2], grown.shape[3])
+    change = grown - _resized(pictures if start is None else start, before)
+    return pictures + _resized(change, (pictures.shape[2], pictures.shape[3]))
 
 
 def _resized(pictures: Tensor, size: tuple[int, int]) -> Tensor:
@@ -163,25 +228,28 @@ def _smaller(start: Tensor, factor: float) -> tuple[int, int]:
     return h, w
 
 
-def _take_up(file: Path | None, kept: dict[str, str], start: Tensor) -> tuple[int, Tensor | None, State, Tensor | None]:
-    """Steps done, values, the rule's state and the score to expect, from a checkpoint if there is one."""
+def _take_up(file: Path | None, kept: dict[str, str], start: Tensor) -> tuple[int, _Run | None, Tensor | None]:
+    """Steps done, what there was, and the score to expect, from a checkpoint if there is one."""
     if file is None or not file.exists():
-        return 0, None, {}, None
+        return 0, None, None
     saved = load_checkpoint(file, device=start.device)
     if saved.get("run") != kept["run"]:
         raise SaccadeError(
             f"Could not go on from {file}: it was written for another start, or with other settings. Give those, or "
             "delete it."
         )
-    return saved["step"], saved["values"], saved["state"], saved["score"]
+    return saved["step"], _Run(saved["values"], saved["state"], saved["trail"]), saved["score"]
 
 
 def _name(start: Tensor, *settings: object) -> str:
     """A hash that tells runs apart; what the objective is, it does not know."""
-    said = [repr(one) if isinstance(one, int | float) or is_dataclass(one) else type(one).__name__ for one in settings]
-    digest = hashlib.sha256(repr((tuple(start.shape), str(start.dtype), said)).encode())
+    digest = hashlib.sha256(repr((tuple(start.shape), str(start.dtype), [_said(one) for one in settings])).encode())
     digest.update(start.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _said(one: object) -> str:
+    return repr(one) if isinstance(one, int | float | list) or is_dataclass(one) else type(one).__name__
 
 
 def _check(start: Tensor, steps: int, octaves: int, octave_scale: float, checkpoint_every: int) -> None:

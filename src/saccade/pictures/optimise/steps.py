@@ -4,6 +4,7 @@
 empty at first. Every picture is stepped by its own gradient alone.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,13 +16,17 @@ State = dict[str, Tensor]
 
 
 class Rule:
-    """A rule of steps; `settle` gives the values to end with."""
+    """A rule of steps; `settle` gives the values to end with, `carry` the state to begin another size with."""
 
     def __call__(self, values: Tensor, score: Float[Tensor, " n"], gradient: Tensor, state: State) -> Tensor:
         raise NotImplementedError
 
     def settle(self, values: Tensor, state: State) -> Tensor:  # noqa: ARG002
         return values
+
+    def carry(self, state: State, resize: Callable[[Tensor], Tensor]) -> State:  # noqa: ARG002
+        """What is still of use at another size, to which `resize` brings tensors of the values' shape."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -76,11 +81,15 @@ class Calibrated(Rule):
 
 @dataclass(frozen=True)
 class Adam(Rule):
-    """Kingma and Ba 2015, arXiv:1412.6980."""
+    """Kingma and Ba 2015, arXiv:1412.6980.
+
+    carried: the moments go on, enlarged, at the next size of a pyramid.
+    """
 
     rate: float
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
+    carried: bool = False
 
     def __call__(self, values: Tensor, score: Tensor, gradient: Tensor, state: State) -> Tensor:  # noqa: ARG002
         if not state:
@@ -93,61 +102,11 @@ class Adam(Rule):
         root = square.sqrt().div_((1 - second**count) ** 0.5).add_(self.eps)
         return torch.addcdiv(values, mean, root, value=self.rate / (1 - first**count))
 
-
-@dataclass(frozen=True)
-class LBFGS(Rule):
-    """L-BFGS over the last `memory` steps (Nocedal 1980), for objectives that stay the same: no random transforms.
-
-    The first step has L2 length `rate`, later ones that of the model. A step that does not raise the score enough
-    (Armijo's condition) is taken back and halved, which costs a step; each picture has its own model and halving.
-    """
-
-    rate: float = 1.0
-    memory: int = 10
-
-    def __call__(self, values: Tensor, score: Tensor, gradient: Tensor, state: State) -> Tensor:
-        x, g = values.flatten(1), gradient.flatten(1)
-        if not state:
-            nothing = x.new_zeros(self.memory, *x.shape)
-            state.update(moves=nothing, turns=nothing.clone())
-            good = torch.ones_like(score, dtype=torch.bool)
-        else:
-            move, turn = x - state["x"], state["g"] - g
-            good = score >= state["score"] + 1e-4 * (state["g"] * move).sum(1)
-            useful = good & ((move * turn).sum(1) > 1e-10 * turn.square().sum(1))
-            for key, new in (("moves", move), ("turns", turn)):
-                pushed = torch.cat([state[key][1:], new[None]])
-                state[key] = torch.where(useful[None, :, None], pushed, state[key])
-        kept = good[:, None]
-        if "x" in state:
-            x, g = torch.where(kept, x, state["x"]), torch.where(kept, g, state["g"])
-            score = torch.where(good, score, state["score"])
-        way = self._model(g, state["moves"], state["turns"])
-        if "way" in state:
-            way = torch.where(kept, way, state["way"] / 2)
-        state.update(x=x, g=g, score=score, way=way)
-        return (x + way).view_as(values)
-
-    def settle(self, values: Tensor, state: State) -> Tensor:
-        """The last point that was good: the newest has not been tried."""
-        return state["x"].view_as(values) if state else values
-
-    def _model(self, g: Tensor, moves: Tensor, turns: Tensor) -> Tensor:
-        """The inverse curvature times the gradient (two-loop recursion); pairs not yet there are zero."""
-        products = (moves * turns).sum(2)
-        rho = torch.where(products > 0, 1 / products.where(products > 0, torch.ones_like(products)), 0)
-        alphas = []
-        for i in reversed(range(self.memory)):
-            alpha = rho[i] * (moves[i] * g).sum(1)
-            g = g - alpha[:, None] * turns[i]
-            alphas.append(alpha)
-        bend = turns[-1].square().sum(1)
-        fresh = self.rate / g.norm(dim=1).clamp(min=1e-30)
-        g = g * torch.where(bend > 0, products[-1] / bend.where(bend > 0, torch.ones_like(bend)), fresh)[:, None]
-        for i, alpha in zip(range(self.memory), reversed(alphas), strict=True):
-            beta = rho[i] * (turns[i] * g).sum(1)
-            g = g + (alpha - beta)[:, None] * moves[i]
-        return g
+    def carry(self, state: State, resize: Callable[[Tensor], Tensor]) -> State:
+        if not self.carried or not state:
+            return {}
+        square = resize(state["square"]).clamp(min=0)
+        return {"mean": resize(state["mean"]), "square": square, "count": state["count"]}
 
 
 def _rising(gradient: Tensor, progress: float) -> Float[Tensor, " n"]:

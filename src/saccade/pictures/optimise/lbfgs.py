@@ -1,0 +1,88 @@
+"""L-BFGS for pictures: a model of the curvature from the last steps, within a box, without waiting for the device."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from saccade.pictures.optimise.steps import Rule, State
+
+
+@dataclass(frozen=True)
+class LBFGS(Rule):
+    """L-BFGS over the last `memory` steps (Nocedal 1980), for objectives that stay the same: no random transforms.
+
+    Every step is one look at the objective. The first has L2 length `rate`, later ones that of the model. A step that
+    does not raise the score enough (Armijo's condition) is taken back and halved, which costs a look; each picture has
+    its own model and halving. Nothing is read from the device, so a GPU is never waited for.
+
+    low, high: bounds of the values, if both are given. Values at a bound that would leave it are held, the others make
+    the step, which is then cut at the bounds (projected quasi-Newton, Bertsekas 1982): the model learns from the step
+    that was really made.
+    """
+
+    rate: float = 1.0
+    memory: int = 10
+    low: float | None = None
+    high: float | None = None
+
+    def __call__(self, values: Tensor, score: Tensor, gradient: Tensor, state: State) -> Tensor:
+        x, g = values.flatten(1), gradient.flatten(1)
+        if state:
+            x, g, score, good = self._learn(x, g, score, state)
+        else:
+            history = x.new_zeros(self.memory, *x.shape)
+            state.update(moves=history, turns=history.clone(), bend=x.new_zeros(self.memory, len(x)))
+            state["count"] = torch.zeros((), dtype=torch.long)
+        way = self._model(x, g, state)
+        if "way" in state:
+            way = torch.where(good[:, None], way, state["way"] / 2)
+        state.update(x=x, g=g, score=score, way=way)
+        stepped = x + way if self.low is None else (x + way).clamp(self.low, self.high)
+        return stepped.view_as(values)
+
+    def settle(self, values: Tensor, state: State) -> Tensor:
+        """The last point that was good: the newest has not been tried."""
+        return state["x"].view_as(values) if state else values
+
+    def _learn(self, x: Tensor, g: Tensor, score: Tensor, state: State) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Take the last step into the history; where it was no good, go back to where it began."""
+        move, turn = x - state["x"], state["g"] - g
+        good = score >= state["score"] + 1e-4 * (state["g"] * move).sum(1)
+        bend = (move * turn).sum(1)
+        useful = good & (bend > 1e-10 * turn.square().sum(1))
+        slot = int(state["count"]) % self.memory  # `count` lies on the CPU
+        state["count"] = state["count"] + 1
+        state["moves"][slot], state["turns"][slot] = move, turn
+        state["bend"][slot] = torch.where(useful, bend, 0)  # 0 leaves the pair out
+        kept = good[:, None]
+        return (
+            torch.where(kept, x, state["x"]),
+            torch.where(kept, g, state["g"]),
+            torch.where(good, score, state["score"]),
+            good,
+        )
+
+    def _model(self, x: Tensor, g: Tensor, state: State) -> Tensor:
+        """The inverse curvature times the gradient (two-loop recursion), on the values that are free to move."""
+        free = None
+        if self.low is not None and self.high is not None:
+            free = ~((x <= self.low) & (g < 0) | (x >= self.high) & (g > 0))
+            g = g * free
+        fresh = self.rate / g.norm(dim=1).clamp(min=1e-30)
+        count = int(state["count"])
+        slots = [place % self.memory for place in range(max(0, count - self.memory), count)]
+        moves, turns, bend = state["moves"], state["turns"], state["bend"]
+        rho = torch.where(bend > 0, 1 / bend.where(bend > 0, torch.ones_like(bend)), 0)
+        shares, length = [], fresh
+        for slot in reversed(slots):
+            share = rho[slot] * (moves[slot] * g).sum(1)
+            g = torch.addcmul(g, share[:, None], turns[slot], value=-1)
+            shares.append(share)
+        for slot in slots:  # the newest pair that counts gives the length
+            length = torch.where(bend[slot] > 0, bend[slot] / turns[slot].square().sum(1).clamp(min=1e-30), length)
+        g = g * length[:, None]
+        for slot, share in zip(slots, reversed(shares), strict=True):
+            back = rho[slot] * (turns[slot] * g).sum(1)
+            g = torch.addcmul(g, (share - back)[:, None], moves[slot])
+        return g if free is None else g * free
