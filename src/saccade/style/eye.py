@@ -50,17 +50,16 @@ class Eye:
         wanted = {name: w for name, w in zip(self.style_layers, preset.style_weights, strict=True) if w}
         wanted |= {name: w for name, w in zip(self.content_layers, preset.content_weights, strict=True) if w}
         self.names = tuple(wanted)
-        self._lean = Lean(dtype)
+        self.dtype, self._lean = dtype, Lean(dtype)
         adds = any(hasattr(layer, "shortcut") or hasattr(layer, "downsample") for layer in network.modules())
         self._clone = adds  # a sum in place; ReLUs are not in place here
 
     def __call__(self, pictures: Float[Tensor, "n 3 h w"]) -> Maps:
-        layout = torch.channels_last if self._lean.dtype is not None else torch.preserve_format
+        if self.dtype is not None:
+            pictures = pictures.contiguous(memory_format=torch.channels_last)
         with frozen(self.network), self._lean, _Changed(self.preset):
             try:
-                return activations(
-                    self.network, pictures.contiguous(memory_format=layout), self.names, clone=self._clone
-                )
+                return activations(self.network, pictures, self.names, clone=self._clone)
             except RuntimeError as error:
                 if "size" not in str(error) and "pad" not in str(error).lower():
                     raise
@@ -73,14 +72,17 @@ class Eye:
     def style_of(
         self, pictures: Float[Tensor, "n 3 h w"], masks: Mapping[str, Sequence[Tensor | None]] | None = None
     ) -> dict[str, list[Summary]]:
-        """The style of pictures at each style layer: a summary for every region, or one without masks."""
+        """The style of pictures at each style layer, without a graph; see `summaries`."""
         with torch.no_grad():
             return self.summaries(self(pictures), masks)
 
     def summaries(
         self, maps: Maps, masks: Mapping[str, Sequence[Tensor | None]] | None = None
     ) -> dict[str, list[Summary]]:
-        """How `style_of` and the losses measure maps. masks: (1 or N, h, w) for each region of each layer."""
+        """The style of maps at each style layer: a summary for every region, or one without masks.
+
+        masks: (1 or N, h, w) for each region of each layer.
+        """
         found = {}
         for name, weight in zip(self.style_layers, self.preset.style_weights, strict=True):
             if weight:
@@ -105,23 +107,27 @@ class Eye:
                     loss = loss + weight * share * self.preset.statistic.distance(summary, target)
         return loss  # type: ignore[no-any-return]
 
-    def content_loss(self, maps: Maps, targets: Maps) -> Float[Tensor, " n"]:
-        """The weighted squared distances of the content layers."""
+    def content_loss(self, maps: Maps, targets: Maps, *, whole: Maps | None = None) -> Float[Tensor, " n"]:
+        """The weighted squared distances of the content layers.
+
+        whole: the targets of the whole picture, if `maps` and `targets` are those of a part, whose share it then is.
+        """
         loss: Any = 0.0
         for name, weight in zip(self.content_layers, self.preset.content_weights, strict=True):
             if weight:
-                target = targets[name].float() if targets[name].element_size() < 4 else targets[name]
+                target = targets[name].to(torch.promote_types(targets[name].dtype, torch.float32))
                 features = maps[name].to(target.dtype)
                 if self.preset.normalise_gradients:
                     features = normalise_gradient(features, weight)
-                loss = loss + weight * self._apart(features, target)
+                apart = (features - target).square().flatten(1).sum(1)
+                loss = loss + weight * apart / self._divisor(target if whole is None else whole[name])
         return loss  # type: ignore[no-any-return]
 
-    def _apart(self, features: Tensor, target: Tensor) -> Float[Tensor, " n"]:
-        apart = (features - target).square().flatten(1)
-        if not self.preset.content_relative:
-            return apart.mean(1) if self.preset.content_mean else apart.sum(1)
-        return apart.mean(1) / target.square().flatten(1).mean(1).clamp(min=1e-12)
+    def _divisor(self, target: Tensor) -> Any:
+        """What the sum of squared differences is divided by."""
+        if self.preset.content_relative:
+            return target.square().flatten(1).sum(1).clamp(min=1e-12)
+        return target[0].numel() if self.preset.content_mean else 1
 
 
 class _Changed(TorchFunctionMode):

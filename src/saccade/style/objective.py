@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -16,6 +17,12 @@ from saccade.style.masks import masks_for_layer
 from saccade.style.preset import Preset
 from saccade.style.statistics import Summary
 from saccade.style.variation import VARIATIONS
+
+Known = dict[Any, dict[str, Summary]]
+"""Styles of pictures that were measured before."""
+
+
+Sizes = dict[str, tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,7 @@ class Objective:
         masks: (R, H, W) in [0, 1], for each style the places it is for; their weights then multiply their losses.
         style_masks: for each style (1, h, w), the places of it that count.
         erode: pixels by which masks are eroded, so that no place counts that also sees another region.
+        known: where the styles' summaries are kept, by place among the styles and size, for other contents.
     """
 
     def __init__(
@@ -56,6 +64,7 @@ class Objective:
         masks: Float[Tensor, "r h w"] | None = None,
         style_masks: Sequence[Tensor | None] | None = None,
         erode: int = 0,
+        known: Known | None = None,
     ) -> None:
         shares = [1.0] * len(styles) if shares is None else list(shares)
         if len(shares) != len(styles) or not styles or min(shares) < 0 or sum(shares) <= 0:
@@ -69,11 +78,16 @@ class Objective:
                 "one for each."
             )
         self.eye, self.size = eye, (content.shape[2], content.shape[3])
-        with torch.no_grad():
-            maps = eye(content)
-        self.content: Maps = {name: maps[name].clone() for name in eye.content_layers if name in maps}
-        self.masks = None if masks is None else _by_layer(eye, maps, masks, erode)
-        targets = self._targets(styles, style_masks)
+        self.content, sizes = self._look(content)
+        self.masks = None if masks is None else _by_layer(eye, sizes, masks, erode)
+        targets: dict[str, list[Summary]] = {}
+        known = {} if known is None else known
+        for place, (style, mask) in enumerate(zip(styles, style_masks or [None] * len(styles), strict=True)):
+            key = (place, tuple(style.shape), eye.dtype)
+            if key not in known:
+                known[key] = self._style(style, mask)
+            for name, summary in known[key].items():
+                targets.setdefault(name, []).append(summary)
         if masks is None:
             self.shares = [1.0]
             mix = eye.preset.statistic.mix
@@ -97,18 +111,22 @@ class Objective:
         style = zero + self.eye.style_loss(self.eye.summaries(maps, self.masks), self.style, self.shares)
         return Losses(content, style, variation(self.eye, pictures))
 
-    def _targets(
-        self, styles: Sequence[Tensor], style_masks: Sequence[Tensor | None] | None
-    ) -> dict[str, list[Summary]]:
-        """For each style layer the summary of every style."""
-        found: dict[str, list[Summary]] = {}
-        for style, mask in zip(styles, style_masks or [None] * len(styles), strict=True):
-            with torch.no_grad():
-                maps = self.eye(style)
-            by_layer = None if mask is None else _by_layer(self.eye, maps, mask, 0)
-            for name, (summary,) in self.eye.summaries(maps, by_layer).items():
-                found.setdefault(name, []).append(summary)
-        return found
+    def _look(self, content: Tensor) -> tuple[Maps, Sizes]:
+        """The maps of the content layers, and the sizes of those of the style layers."""
+        with torch.no_grad():
+            maps = self.eye(content)
+        kept = {name: maps[name].clone() for name in self.eye.content_layers if name in maps}
+        return kept, {
+            name: (maps[name].shape[2], maps[name].shape[3]) for name in self.eye.style_layers if name in maps
+        }
+
+    def _style(self, style: Tensor, mask: Tensor | None) -> dict[str, Summary]:
+        """The summary of a style at each style layer."""
+        with torch.no_grad():
+            maps = self.eye(style)
+        sizes = {name: (map.shape[2], map.shape[3]) for name, map in maps.items()}
+        by_layer = None if mask is None else _by_layer(self.eye, sizes, mask.to(style), 0)
+        return {name: each[0] for name, each in self.eye.summaries(maps, by_layer).items()}
 
 
 def variation(eye: Eye, pictures: Float[Tensor, "n 3 h w"]) -> Float[Tensor, " n"]:
@@ -123,11 +141,10 @@ def variation(eye: Eye, pictures: Float[Tensor, "n 3 h w"]) -> Float[Tensor, " n
     return preset.tv_weight * VARIATIONS[preset.tv](pictures)
 
 
-def _by_layer(eye: Eye, maps: Maps, masks: Float[Tensor, "r h w"], erode: int) -> dict[str, list[Tensor]]:
+def _by_layer(eye: Eye, sizes: Sizes, masks: Float[Tensor, "r h w"], erode: int) -> dict[str, list[Tensor]]:
     """The masks at the size of every style layer, each (1, h, w)."""
-    found = {}
-    for name in eye.style_layers:
-        if name in maps:
-            small = masks_for_layer(masks, (maps[name].shape[2], maps[name].shape[3]), erode=erode)
-            found[name] = [mask[None].to(maps[name].device) for mask in small]
-    return found
+    return {
+        name: [mask[None] for mask in masks_for_layer(masks, sizes[name], erode=erode)]
+        for name in eye.style_layers
+        if name in sizes
+    }

@@ -48,7 +48,9 @@ def quantiles(projections: Float[Tensor, "n d p"], weight: Float[Tensor, "m p"] 
     weight = weight[:, None].expand_as(projections)
     counts = weight > 0
     largest = projections.detach().masked_fill(~counts, -torch.inf).amax(2, keepdim=True)
-    values, order = projections.masked_fill(~counts, torch.inf).sort(dim=2)  # what does not count comes last ...
+    values, order = projections.masked_fill(~counts, torch.inf).sort(
+        dim=2, stable=True
+    )  # what does not count comes last ...
     values = values.where(values < torch.inf, largest)  # ... and repeats the largest that does
     values = values.where(largest > -torch.inf, torch.zeros_like(values))
     shares = weight.gather(2, order)
