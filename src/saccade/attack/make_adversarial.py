@@ -12,12 +12,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from saccade.engine.chunks import chunks, rows_at_once
-from saccade.engine.guards import differentiable
+from saccade.attack.engine import kept, searching
+from saccade.attack.losses import Aim
 from saccade.errors import SaccadeError
-from saccade.networks.layout import memory_layout
 from saccade.networks.network import Network
-from saccade.networks.targets import Target, check_input, class_indices
+from saccade.networks.targets import Target, check_input
 
 OPERATION = "make an adversarial picture"
 
@@ -93,43 +92,43 @@ def make_adversarial_attack(
     scale = torch.ones(3, 1, 1).to(pictures)
     if normalised and isinstance(network, Network):
         scale = network.std[0].to(pictures)
-    with differentiable(network):
-        x = pictures.detach().clone(memory_format=memory_layout(network, pictures.shape))
+    with searching(
+        network,
+        pictures,
+        target,
+        operation=OPERATION,
+        targets=target,
+        norm="l2",
+        loss=_target_score,
+        batch_size=batch_size,
+        strict=False,
+    ) as search:
+        x, rows = search.x.clone(), search.every_row
         traces: list[list[Tensor]] = [[] for _ in x]
-        success = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        stuck = success.clone()
-        wanted: Tensor | None = None
-        for rows in chunks(len(x), rows_at_once(network, x, batch_size, wanted=len(x))):
-            running = torch.arange(len(x), device=x.device)[rows]
-            for iteration in range(max_iter + 1):
-                here = x[running].requires_grad_()
-                scores = _scores(network, here)
-                if wanted is None:  # how many classes there are is only known now
-                    wanted = class_indices(network, target, count=len(x), classes=scores.shape[1]).to(x.device)
-                score = scores.gather(1, wanted[running, None])[:, 0]
-                said = torch.stack([score, scores.amax(1)], 1).detach()
-                for picture, row in zip(running.tolist(), said, strict=True):
-                    traces[picture].append(row)
-                    if callback is not None:
-                        callback(
-                            {"picture": picture, "iteration": iteration, **dict(zip(SAID, row.tolist(), strict=True))}
-                        )
-                arrived = scores.argmax(1) == wanted[running]
-                success[running] = arrived
-                if iteration == max_iter or arrived.all():
-                    break
-                gradient = scale * torch.autograd.grad(score.sum(), here)[0]
-                flat = ~gradient.flatten(1).any(1)
-                stuck[running] = flat & ~arrived
-                on = ~(flat | arrived)
-                running = running[on]
-                if len(running) == 0:
-                    break
-                x[running] += learning_rate * scale * _unit(gradient[on])
-                if clamp:
-                    x[running] = x[running].clamp(0, 1)
+        stuck = torch.zeros_like(search.success)
+        success = stuck.clone()
+        for iteration in range(max_iter + 1):
+            look = search.look(x[rows], rows, stop=True)
+            said = torch.stack([look.loss, look.scores.amax(1)], 1)
+            for picture, row in zip(rows.tolist(), said, strict=True):
+                traces[picture].append(row)
+                if callback is not None:
+                    callback({"picture": picture, "iteration": iteration, **dict(zip(SAID, row.tolist(), strict=True))})
+            arrived = search.fools(look.scores, rows)
+            success[rows] = arrived
+            if iteration == max_iter or arrived.all():
+                break
+            gradient = scale * look.gradient
+            flat = ~gradient.flatten(1).any(1)
+            stuck[rows] = flat & ~arrived
+            rows, gradient = kept(~(flat | arrived), rows, gradient)
+            if len(rows) == 0:
+                break
+            x[rows] += learning_rate * scale * _unit(gradient)
+            if clamp:
+                x[rows] = x[rows].clamp(0, 1)
     return Fooled(
-        adversarial=x.contiguous(),
+        adversarial=x,
         success=success,
         iterations=torch.tensor([len(rows) - 1 for rows in traces], device=x.device),
         stuck=stuck,
@@ -137,20 +136,9 @@ def make_adversarial_attack(
     )
 
 
-def _scores(network: nn.Module, x: Tensor) -> Float[Tensor, "n classes"]:
-    """What the network says of pictures, checked."""
-    scores: Tensor = network(x)
-    if not isinstance(scores, Tensor) or scores.ndim != 2:
-        given = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-        raise SaccadeError(f"Could not {OPERATION}: the network gives {given}, expected scores (N, classes).")
-    if not torch.isfinite(scores).all():
-        raise SaccadeError(f"Could not {OPERATION}: the network gives scores that are not finite (NaN or infinity).")
-    if not scores.requires_grad:
-        raise SaccadeError(
-            f"Could not {OPERATION}: the scores do not depend on the pictures differentiably; the network may detach, "
-            "round or turn gradients off on the way."
-        )
-    return scores
+def _target_score(scores: Float[Tensor, "m classes"], aim: Aim) -> Float[Tensor, " m"]:
+    """What is climbed: the target's score itself, whatever the others do."""
+    return scores.gather(1, aim.wanted[:, None])[:, 0]
 
 
 def _unit(gradient: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
