@@ -12,6 +12,7 @@ from saccade import console
 from saccade.cli_caption import caption
 from saccade.cli_explain import explain
 from saccade.cli_imagine import imagine
+from saccade.cli_style import style
 from saccade.console import Device, Json, NetworkName
 from saccade.engine.memory import keep_freed_memory
 from saccade.errors import SaccadeError
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.add_typer(caption, name="caption")
 app.add_typer(explain, name="explain")
 app.add_typer(imagine, name="imagine")
+app.add_typer(style, name="style")
 
 
 def main() -> None:

@@ -17,15 +17,16 @@ from PIL import Image
 from saccade.caption import Captioner
 from saccade.errors import SaccadeError
 from saccade.pictures import encode, read
-from saccade.studio import answers, grown, residual, tour, words
+from saccade.studio import answers, grown, residual, styled, tour, words
 from saccade.studio.eye import PHOTOGRAPHS
 from saccade.studio.page import per_cent
+from saccade.style.fast.network import shipped_styles
 from saccade.train import Recipe
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 FIGURES = (
     "accuracy", "loss", "predictions", "saliency", "methods", "class_pictures", "dream", "inversion", "scenes",
-    "scene_captions",
+    "scene_captions", "styled",
     *(f"caption_{photograph.sample}" for photograph in PHOTOGRAPHS),
 )  # fmt: skip
 
@@ -76,7 +77,7 @@ def reader(html: str) -> Reader:
 def test_the_page_is_whole(html: str, reader: Reader) -> None:
     assert html.startswith("<!DOCTYPE html>")
     assert [tag for tag, _ in reader.elements].count("h1") == 1
-    assert len(reader.all("section")) == 5
+    assert len(reader.all("section")) == 6
     assert reader.all("html")[0]["lang"] == "en"
     ids = [str(a["id"]) for _, a in reader.elements if "id" in a]
     assert len(set(ids)) == len(ids)
@@ -105,7 +106,8 @@ def test_every_picture_decodes_and_is_described(reader: Reader, spoken: words.Sp
     # before, inversions; the words that are explained
     heard = sum(bool(caption.words) for caption in [*spoken.captions, spoken.said[0]])
     asked = len(answers.ASKED) + 2 * 2 + 2 + grown.DEPTHS - 1 + len(spoken.reasons) * len(words.REASONS)
-    assert len(pictures) == 6 + 6 * 2 + 6 * 3 + 2 + residual.SHOWN + words.SHOWN + heard + asked
+    painted = 2 + 2 + min(styled.FAST, len(shipped_styles()))  # content and style, by both networks, in one pass
+    assert len(pictures) == 6 + 6 * 2 + 6 * 3 + 2 + residual.SHOWN + words.SHOWN + heard + asked + painted
     for attributes in pictures:
         kind, _, data = str(attributes["src"]).partition(";base64,")
         image = Image.open(io.BytesIO(base64.b64decode(data, validate=True)))
@@ -135,11 +137,12 @@ def test_the_colophon_says_how_the_page_was_made(reader: Reader) -> None:
 
 
 def test_says_what_it_does(made: Any) -> None:
-    assert len(made.said) == 9
+    assert len(made.said) == 10
     assert made.said[0] == "Looked at 6 photographs with eye and twin <2>."
     assert made.said[1] == "Growing pictures of 2 classes for eye and twin <2>."
-    assert made.said[2] == "Training plain32 on 64 generated scenes, 2 times over."
-    assert made.said[6] == "Training a captioner on 32 generated scenes, 2 times over."
+    assert made.said[2] == "Repainting Chelsea in another style with eye and twin <2>."
+    assert made.said[3] == "Training plain32 on 64 generated scenes, 2 times over."
+    assert made.said[7] == "Training a captioner on 32 generated scenes, 2 times over."
     assert str(made.page) in made.said[-1]
 
 

@@ -31,7 +31,7 @@ class ThinVGG(nn.Module):
         super().__init__()
         widths = (*widths, num_classes)
         for stage, (width, wide) in enumerate(zip(widths, full, strict=True), 1):
-            self.add_module(f"conv{stage}1_aux", nn.Conv2d(width, wide, 1))
+            self.add_module(f"conv{stage}1_aux", nn.Conv2d(width, wide, 1).requires_grad_(False))
         self.order = ["conv0"]
         self.conv0 = nn.Conv2d(3, 3, 1)
         channels = 3

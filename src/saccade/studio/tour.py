@@ -14,7 +14,7 @@ from saccade.engine.run import versions
 from saccade.errors import SaccadeError
 from saccade.networks import Network, load
 from saccade.pictures import write
-from saccade.studio import answers, eye, grown, residual, words
+from saccade.studio import answers, eye, grown, residual, styled, words
 from saccade.studio.page import facts, page
 from saccade.train.fit import Callback
 from saccade.train.recipe import Recipe
@@ -47,7 +47,7 @@ def tour(
         speaker: how a captioner is trained on generated scenes.
         seconds: train on as many scenes as take about so long, both networks together, instead of `recipe.count`; the
             result then depends on the speed of the machine.
-        grow_steps: of the pictures that are grown; by default as many as their recipes say.
+        grow_steps: of the pictures that are grown or repainted; by default as many as their recipes say.
         say: called with plain sentences about what is being done.
         callback: called with each row of measurements of the training (see `saccade.train.fit`).
 
@@ -70,18 +70,22 @@ def tour(
     looked = time.monotonic() - start
     imagined = grown.grow_all(loaded, steps=grow_steps, say=say)
     grew = time.monotonic() - start - looked
+    painted = styled.restyle(loaded, steps=grow_steps, say=say)
+    repainted = time.monotonic() - start - looked - grew
     if seconds is not None:
         recipe = residual.within(recipe, seconds)
     pair = residual.train_pair(recipe, callback=callback, say=say)
     spoken = words.speak(ready, speaker, callback=callback, say=say)
-    trained = time.monotonic() - start - looked - grew
+    trained = time.monotonic() - start - looked - grew - repainted
     photograph = eye.square(eye.PHOTOGRAPHS[ASKED])
     figures = eye.figures(looks) | {"methods": answers.answers_sheet(photograph, asked.name, found)}
-    figures |= grown.figures(imagined) | residual.figures(pair) | words.figures(spoken)
+    figures |= grown.figures(imagined) | residual.figures(pair) | words.figures(spoken) | styled.figures(painted)
     more = answers.answers_html(loaded[-1], photograph, eye.PHOTOGRAPHS[ASKED].title, asked.index, found)
     parts = eye.see_section(looks) + eye.why_section(looks, more) + grown.grown_section(3, imagined)
     parts += residual.residual_section(pair) + words.words_section(spoken)
-    times = {"photographs": looked, "growing": grew, "training": trained, "all": time.monotonic() - start}
+    parts += styled.styled_section(6, painted)
+    times = {"photographs": looked, "growing": grew, "repainting": repainted, "training": trained}
+    times["all"] = time.monotonic() - start
     html = page(
         "Saccade: a tour",
         _head(looks[-1], times["all"])
@@ -134,7 +138,8 @@ def _head(look: eye.Look, seconds: float) -> str:
         "<p>Upper left, the photograph. Lower right, how strongly each pixel moves the network’s answer.</p>"
         '<nav aria-label="Parts of this page"><a href="#part1">1 What it sees</a><a href="#part2">2 Why it decides '
         'so</a><a href="#part3">3 What it looks for</a><a href="#part4">4 What a residual connection is worth</a>'
-        '<a href="#part5">5 What it says</a></nav>'
+        '<a href="#part5">5 What it says</a>'
+        '<a href="#part6">6 In the style of</a></nav>'
         "</header>"
     )
 
@@ -154,7 +159,8 @@ def _colophon(
             "Made",
             f"{datetime.now().astimezone():%d %B %Y, %H:%M %Z}, by <code>saccade tour</code>, in "
             f"{times['all']:.0f} seconds: {times['photographs']:.0f} for the photographs, {times['growing']:.0f} to "
-            f"grow pictures, {times['training']:.0f} to train two networks and a captioner, the rest to draw",
+            f"grow and {times['repainting']:.0f} to repaint pictures, "
+            f"{times['training']:.0f} to train two networks and a captioner, the rest to draw",
         ),
         ("Machine", escape(f"{about['device']}, {about['threads']} threads, {about['system']}")),
         ("Versions", escape(f"saccade {about['saccade']}, PyTorch {about['torch']}, Python {about['python']}")),
@@ -176,7 +182,7 @@ def _colophon(
             "saliency: Simonyan, Vedaldi and Zisserman 2014, arXiv:1312.6034; residual networks: He, Zhang, "
             "Ren and Sun 2015, arXiv:1512.03385, and 2016, arXiv:1603.05027; pictures grown from features: Olah and "
             "others 2017, distill.pub/2017/feature-visualization; captions with attention: Xu and others "
-            "2015, arXiv:1502.03044",
+            "2015, arXiv:1502.03044; style: Gatys, Ecker and Bethge 2015, arXiv:1508.06576",
         ),
     ]
     if spoken.captioner is not None:

@@ -37,6 +37,9 @@ def layers_of(network: nn.Module, preset: Preset) -> Layers:
     known = network.architecture if isinstance(network, Network) else None
     name = known[0] if known else type(network).__name__
     found = preset.layers.get(ANY) or preset.layers.get(name) or LAYERS.get(name)
+    stages = int(getattr(network.module, "stages", 4)) if name == "tinynet" and isinstance(network, Network) else 4
+    if stages < 4 and found is LAYERS["tinynet"]:
+        found = Layers((f"stage{min(3, stages)}.unit1",), found.style[: 1 + stages])
     if found is None:
         raise SaccadeError(
             f"Could not find the layers of {name} that tell style: only those of {', '.join(LAYERS)} are known. Name "

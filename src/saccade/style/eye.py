@@ -39,15 +39,13 @@ class Eye:
         self.layers = layers_of(network, preset)
         self.style_layers = self.layers.style[: len(preset.style_weights)]
         self.content_layers = self.layers.content
-        if len(preset.content_weights) != len(self.content_layers) or len(preset.style_weights) > len(
-            self.layers.style
-        ):
+        if len(preset.content_weights) != len(self.content_layers):
             raise SaccadeError(
-                f"Could not set up a style transfer: {len(self.content_layers)} content and {len(self.layers.style)} "
-                f"style layers have {len(preset.content_weights)} and {len(preset.style_weights)} weights, expected "
-                "one for each."
+                f"Could not set up a style transfer: {len(self.content_layers)} content layers have "
+                f"{len(preset.content_weights)} weights, expected one for each. Set those of the preset."
             )
-        wanted = {name: w for name, w in zip(self.style_layers, preset.style_weights, strict=True) if w}
+        self.style_weights = preset.style_weights[: len(self.style_layers)]
+        wanted = {name: w for name, w in zip(self.style_layers, self.style_weights, strict=True) if w}
         wanted |= {name: w for name, w in zip(self.content_layers, preset.content_weights, strict=True) if w}
         self.names = tuple(wanted)
         self.dtype, self._lean = dtype, Lean(dtype)
@@ -84,7 +82,7 @@ class Eye:
         masks: (1 or N, h, w) for each region of each layer.
         """
         found = {}
-        for name, weight in zip(self.style_layers, self.preset.style_weights, strict=True):
+        for name, weight in zip(self.style_layers, self.style_weights, strict=True):
             if weight:
                 features = maps[name]
                 if self.preset.normalise_gradients:
@@ -98,17 +96,17 @@ class Eye:
         now: Mapping[str, Sequence[Summary]],
         targets: Mapping[str, Sequence[Summary]],
         shares: Sequence[float] = (1,),
-    ) -> Float[Tensor, " n"]:
-        """The weighted distances of the style layers; those of regions are added, each by its share."""
+    ) -> Float[Tensor, " n"] | float:
+        """The weighted distances of the style layers, 0.0 if none has a weight; regions are added by their shares."""
         loss: Any = 0.0
-        for name, weight in zip(self.style_layers, self.preset.style_weights, strict=True):
+        for name, weight in zip(self.style_layers, self.style_weights, strict=True):
             if weight:
                 for share, summary, target in zip(shares, now[name], targets[name], strict=True):
                     loss = loss + weight * share * self.preset.statistic.distance(summary, target)
         return loss  # type: ignore[no-any-return]
 
-    def content_loss(self, maps: Maps, targets: Maps, *, whole: Maps | None = None) -> Float[Tensor, " n"]:
-        """The weighted squared distances of the content layers.
+    def content_loss(self, maps: Maps, targets: Maps, *, whole: Maps | None = None) -> Float[Tensor, " n"] | float:
+        """The weighted squared distances of the content layers, 0.0 if none has a weight.
 
         whole: the targets of the whole picture, if `maps` and `targets` are those of a part, whose share it then is.
         """

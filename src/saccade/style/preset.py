@@ -24,8 +24,8 @@ class Preset:
     """An objective: content + style + total variation, to be minimised.
 
     content_weights: one for each content layer. content_mean: the mean of the squared differences of two maps instead
-    of their sum. style_weights: one for each style layer; a network with more layers uses its first ones. statistic:
-    how the style of a map is measured and compared. tv_weight, tv: the total variation, of pictures in `space`:
+    of their sum. style_weights: one for each style layer; where there are more of one, the first of each count.
+    statistic: how the style of a map is measured and compared. tv_weight, tv: the total variation, in `space`:
 
         "squares"       sum of squared differences of neighbours, down and across
         "absolute"      sum of absolute differences of neighbours, down and across

@@ -100,7 +100,6 @@ def score(
     for what, given, wanted in (
         ("pictures in the styles", [len(style) for style in styles], [1] * len(styles)),
         ("weights of content layers", len(preset.content_weights), len(layers.content)),
-        ("weights of style layers", len(preset.style_weights), len(taps)),
         ("style weights", len(factors), len(styles)),
         ("masks at the style layers", [len(some) for some in regions], [len(styles)] * len(taps)),
         ("style masks at the style layers", [len(some) for some in walls], [len(styles)] * len(taps)),
@@ -137,7 +136,7 @@ def score(
                     squares = squares / wished[tap].square().mean().clamp(min=1e-12)
                 mean = preset.content_mean or preset.content_relative
                 terms.append(weight * (squares.mean() if mean else squares.sum()))
-            for k, (tap, weight) in enumerate(zip(taps, preset.style_weights, strict=True)):
+            for k, (tap, weight) in enumerate(zip(taps, preset.style_weights[: len(taps)], strict=True)):
                 apart = torch.zeros((), dtype=torch.float64, device=device)
                 for factor, where, target in zip(factors, regions[k], targets[k], strict=True):
                     apart = apart + factor * _distance(_summary(now[tap], where, statistic), target, statistic)

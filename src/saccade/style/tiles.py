@@ -174,7 +174,7 @@ class Tiled(Objective):
             with torch.no_grad():
                 found = self.eye.summaries(maps, self._masks(tile, maps) if masks is not None else None)
             for name, each in found.items():
-                sums[name] = each if name not in sums else [a + b for a, b in zip(sums[name], each, strict=True)]  # type: ignore[operator]
+                sums[name] = each if name not in sums else [a + b for a, b in zip(sums[name], each, strict=True)]
         return {name: [_plain(one) for one in each] for name, each in sums.items()}
 
     def look(self, pictures: Tensor, *, gradient: bool) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -191,19 +191,19 @@ class Tiled(Objective):
             seen = pictures[:, :, tile.seen_rows, tile.seen_columns].detach().clone().requires_grad_(gradient)
             maps = self._own(tile, seen, graph=True)
             with torch.set_grad_enabled(gradient):
-                here = self._content_part(tile, maps)
+                here = content.new_zeros(len(pictures)) + self._content_part(tile, maps)
                 content = content + here.detach()
                 if back is None:
                     continue
                 pull = here.sum()
                 if slopes is not None:
                     summaries = self.eye.summaries(maps, self._masks(tile, maps))
-                    found = [t for name in leaves for one in summaries[name] for t in (one.gram, one.total)]
+                    found = [t for name in leaves for one in summaries[name] for t in _pair(one)]
                     pull = pull + sum((slope * tensor).sum() for slope, tensor in zip(slopes, found, strict=True))
                 back[:, :, tile.seen_rows, tile.seen_columns] += torch.autograd.grad(pull, seen)[0]
         return content, style.detach(), back
 
-    def _content_part(self, tile: Tile, maps: Maps) -> Float[Tensor, " n"]:
+    def _content_part(self, tile: Tile, maps: Maps) -> Float[Tensor, " n"] | float:
         """A tile's part of the content loss, so that those of all tiles add up to it."""
         parts = {}
         for name in self.content:
@@ -222,6 +222,11 @@ class _ByTiles(torch.autograd.Function):
     def backward(ctx: Any, by_content: Tensor, by_style: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004
         (back,) = ctx.saved_tensors
         return back * by_content.view(-1, 1, 1, 1), None
+
+
+def _pair(sums: Summary) -> tuple[Tensor, Tensor]:
+    assert isinstance(sums, Moments)  # additive statistics measure moments
+    return sums.gram, sums.total
 
 
 def _plain(sums: Moments) -> Moments:

@@ -118,7 +118,7 @@ def optimise(
         stopped = False
         for step in range(done, len(plan)):
             stage, within = plan[step]
-            if run is None or (within == 0 and step > done and stage.size != plan[step - 1][0].size):
+            if run is None or run.size != stage.size:
                 run = _enter(run, stage.size, start, parametrise, plan[step - 1][0].rule or rule)
             random = generator(seed, 1, step)
             score, gradient = _slope(stage.objective or objective, penalty, parametrise, transforms, run.values, random)
@@ -156,6 +156,7 @@ def optimise(
 class _Run:
     """What changes from step to step. trail: the sums of a running mean, if there is one."""
 
+    size: tuple[int, int]
     values: Tensor
     state: State
     trail: tuple[Tensor, float] | None = None
@@ -204,11 +205,11 @@ def _enter(run: _Run | None, size: tuple[int, int], start: Tensor, parametrise: 
     """The values and the state that a size begins with: its start, plus what has grown at the size before."""
     pictures = _resized(start, size)
     if run is None:
-        return _Run(parametrise.values(pictures).detach().clone(), {})
+        return _Run(size, parametrise.values(pictures).detach().clone(), {})
     with torch.no_grad():
         pictures = _over(parametrise.pictures(_grown(run, rule)), pictures, start)
         state = rule.carry(run.state, lambda values: _resized(values, size))
-    return _Run(parametrise.values(pictures).detach().clone(), state)
+    return _Run(size, parametrise.values(pictures).detach().clone(), state)
 
 
 def _over(grown: Tensor, pictures: Tensor, start: Tensor | None = None) -> Tensor:
@@ -238,7 +239,7 @@ def _take_up(file: Path | None, kept: dict[str, str], start: Tensor) -> tuple[in
             f"Could not go on from {file}: it was written for another start, or with other settings. Give those, or "
             "delete it."
         )
-    return saved["step"], _Run(saved["values"], saved["state"], saved["trail"]), saved["score"]
+    return saved["step"], _Run(saved["size"], saved["values"], saved["state"], saved["trail"]), saved["score"]
 
 
 def _name(start: Tensor, *settings: object) -> str:

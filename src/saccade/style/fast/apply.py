@@ -55,7 +55,7 @@ def apply_fast(
     device = next(network.parameters()).device
     made = []
     with evaluating(network), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-        for picture in pictures.to(device).float().split(1):
+        for picture in torch.split(pictures.to(device).float(), 1):
             whole = picture.shape[2] * picture.shape[3] <= most
             made.append((network(picture, style) if whole else _tiled(network, picture, style, most)).to(pictures))
     return torch.cat(made)

@@ -66,7 +66,7 @@ def export_fast(network: FastStyle, path: str | Path, *, style: Style = None, to
             difference = max(difference, float(apart))
         if not difference <= tolerance:
             raise SaccadeError(
-                f"Exporting {network.name}: the ONNX file differs from the network by {difference:.2g} in a pixel, more "
+                f"Exporting {network.name}: the ONNX file is off by {difference:.2g} in a pixel, more "
                 f"than {tolerance:g}; no file was written."
             )
     return difference

@@ -60,7 +60,7 @@ class FastStyle(nn.Module):
         shares = torch.tensor(list(style), dtype=torch.float32)
         if shares.shape != (count,) or not torch.isfinite(shares).all() or not float(shares.sum()) > 0:
             raise SaccadeError(
-                f"{self.name}: the shares of styles are {list(style)}, expected {count} numbers ({', '.join(self.styles)}"
+                f"{self.name}: the shares are {list(style)}, expected {count} numbers ({', '.join(self.styles)}"
                 ") whose sum is above 0."
             )
         return shares / shares.sum()

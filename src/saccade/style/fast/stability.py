@@ -72,7 +72,8 @@ def stability(
     least = 2 * border + 1
     if any(tall - down < least or wide - across < least for down, across in motions):
         raise SaccadeError(
-            f"Could not measure the stability of a style: pictures of {h} x {w} pixels are too small for the motions and "
+            f"Could not measure the stability of a style: pictures of {h} x {w} pixels are too small for the motions "
+            "and "
             f"a border of {border}. Give larger ones."
         )
 

@@ -34,15 +34,15 @@ FAST = Preset(
     tv="mean-squares",
     padding="replicate",
 )
-"""The objective unless told otherwise: all distances relative to the target, so that it means the same to any network."""
+"""The objective unless told otherwise: distances relative to the target, so that it means the same to any network."""
 
 
 @dataclass(frozen=True)
 class FastRecipe:
     """How a style network is trained.
 
-    steps, batch_size, size: batches of crops of `size` pixels. style_size: shorter side of the styles, which decides how
-    large their strokes come out. rate: of Adam, reached in 2 % of the steps and brought to zero along a half cosine.
+    steps, batch_size, size: batches of crops of `size` pixels. style_size: shorter side of the styles, which decides
+    how large their strokes come out. rate: of Adam, reached in 2 % of the steps, then brought to zero as a half cosine.
     stability: weight of the mean squared difference that a small shift of the photograph and noise of deviation
     `noise` make to the result, shift aside; 0 saves a third of the time.
     """
@@ -149,10 +149,11 @@ class Training:
         with self.precision.autocast(self.device):
             restyled = self.fast(pictures, style)
         maps = self.eye(restyled)
+        zero = restyled.new_zeros(len(restyled))
         losses = torch.stack(
             [
-                self.eye.content_loss(maps, content).mean(),
-                self.eye.style_loss(self.eye.summaries(maps), self.targets[style]).mean(),
+                (zero + self.eye.content_loss(maps, content)).mean(),
+                (zero + self.eye.style_loss(self.eye.summaries(maps), self.targets[style])).mean(),
                 variation(self.eye, restyled).mean(),
                 self._unsteadiness(pictures, restyled, style) if recipe.stability else restyled.new_zeros(()),
             ]
@@ -184,8 +185,8 @@ class Training:
         self.sums, self.count = torch.zeros_like(self.sums), 0
         if not math.isfinite(content + style + tv + stability):
             raise SaccadeError(
-                f"Training a style network: the loss became {content + style + tv + stability} by step {self.step}. Try "
-                f"a learning rate below {self.recipe.rate:g}; the last checkpoint is from before."
+                f"Training a style network: the loss became {content + style + tv + stability} by step {self.step}. "
+                f"Try a learning rate below {self.recipe.rate:g}; the last checkpoint is from before."
             )
         return {"content": content, "style": style, "variation": tv, "stability": stability}
 
@@ -237,8 +238,8 @@ def train_fast(
     if not styles or min(recipe.steps, recipe.batch_size) < 1 or recipe.size < 4 * recipe.shift or log_every < 1:
         raise SaccadeError(
             f"Could not train a style network: {len(styles)} styles, {recipe.steps} steps of {recipe.batch_size} crops "
-            f"of {recipe.size} pixels, shifted by up to {recipe.shift}; expected at least one of each, and a crop of four "
-            "times the shift."
+            f"of {recipe.size} pixels, shifted by up to {recipe.shift}; expected at least one of each, and a crop "
+            "of four times the shift."
         )
     for picture in styles.values():
         check_input(picture[None], "train a style network")
@@ -259,7 +260,8 @@ def train_fast(
         "steps": run.step,
         "seconds": round(run.read_clock(), 1),
     }
-    return fast.eval()
+    fast.eval()
+    return fast
 
 
 def _loop(

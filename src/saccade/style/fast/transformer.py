@@ -47,7 +47,7 @@ class StyleNorm(nn.Module):
         return torch.cat(
             [
                 F.batch_norm(one, None, None, w, b, training=True)
-                for one, w, b in zip(x.split(1), weight.unbind(), bias.unbind(), strict=True)
+                for one, w, b in zip(torch.split(x, 1), weight.unbind(), bias.unbind(), strict=True)
             ]
         )
 
@@ -77,7 +77,8 @@ class Residual(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c h w"], mixing: Float[Tensor, "n s"]) -> Float[Tensor, "n c h w"]:
         out: Tensor = F.relu(self.in1(self.conv1(x), mixing), inplace=True)
-        return x + self.in2(self.conv2(out), mixing)
+        result: Tensor = x + self.in2(self.conv2(out), mixing)
+        return result
 
 
 class TransformationNet(nn.Module):

@@ -1,0 +1,543 @@
+"""`saccade style`: pictures in the style of others, by optimisation and by networks trained for it."""
+
+import hashlib
+import inspect
+import json
+import re
+import signal
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from types import NoneType
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import typer
+from rich.text import Text
+from torch import Tensor
+
+from saccade import console
+from saccade.console import Device, Json, NetworkName
+from saccade.engine.checkpoint import load_checkpoint, save_checkpoint
+from saccade.engine.files import explain_os_error
+from saccade.engine.precision import choose_device
+from saccade.errors import SaccadeError
+from saccade.networks import load
+from saccade.pictures import resize, sample, sample_names
+from saccade.pictures.io import format_of
+from saccade.pictures.optimise import Moment
+from saccade.pictures.original import Original, read_original, write_like
+from saccade.style.fast.apply import apply_fast, pairs, restyle_files
+from saccade.style.fast.network import load_fast, shipped_styles
+from saccade.style.fast.train import FAST, FastRecipe, Row, train_fast
+from saccade.style.masks import check_masks, read_masks, region_colours
+from saccade.style.presets import PRESETS, find_preset
+from saccade.style.score import score as judge
+from saccade.style.transfer import fitted, style_transfer
+
+DEFAULT = "tinynet-robust"
+SIZE = 512
+IMPLICIT = {"callback", "stop", "checkpoint"}
+"""What the command gives to `style_transfer` by itself."""
+
+LIMITS = {"seconds", "loss"}
+"""With another limit a run is still the same one."""
+
+WRITTEN = {
+    "size": "0 for that.",
+    "style_shares": "Numbers by comma.",
+    "style_scale": "A number, or several by comma.",
+    "masks": "A drawing with a colour for each region, or grey pictures by comma.",
+    "style_masks": "A drawing in the colours of the masks, or grey pictures by comma, one for each style.",
+    "start": "The picture is a file.",
+    "content_layers": "By comma.",
+    "style_layers": "By comma.",
+    "network": "A name of `saccade models`, or a weight file.",
+    "preset": "`saccade style presets` lists them.",
+}
+"""How options are written whose values a command line cannot give as they are; added to what the function says."""
+
+TRAINED = {
+    "noise": "That of --stability.",
+    "shift": "That of --stability, at most, in pixels.",
+    "seed": "Of weights and crops.",
+    "precision": "bf16 computes in 16 bits; auto, where that is faster.",
+}
+"""The same for the fields of a recipe that its docstring leaves to their neighbours."""
+
+Command = TypeVar("Command", bound=Callable[..., None])
+Content = Annotated[str, typer.Argument(help="A file, the name of a sample photograph, or a folder of pictures.")]
+Styles = Annotated[list[str], typer.Argument(metavar="STYLE...", help="Files, or names of sample photographs.")]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="A picture, or a folder if the first is one; default style.png, or styled.",
+        show_default=False,
+    ),
+]
+KeepGrey = Annotated[bool, typer.Option("--keep-grey", help="Grey pictures stay grey: strokes without colours.")]
+
+style = typer.Typer(
+    cls=console.PicturesFirst,
+    help="Repaint pictures in the style of others; train networks that do it in one pass.",
+    no_args_is_help=True,
+)
+
+
+def described(function: Callable[..., Any]) -> dict[str, str]:
+    """What the docstring of a function or class says about each of its parameters, in one line each."""
+    names = "|".join(inspect.signature(function).parameters)
+    text = " ".join((inspect.getdoc(function) or "").partition("Returns:")[0].split())
+    parts = re.split(rf"(?:^|(?<=\s))((?:{names})(?:, (?:{names}))*): ", text)[1:]
+    return {
+        name: said.strip() for heads, said in zip(parts[::2], parts[1::2], strict=True) for name in heads.split(", ")
+    }
+
+
+def takes(
+    function: Callable[..., Any], notes: Mapping[str, str], *, only: Collection[str] | None = None, **defaults: Any
+) -> Callable[[Command], Command]:
+    """A decorator: give a command that ends in **options the parameters of a function as options, so that they cannot
+    drift: names, defaults, types, and what its docstring says of them.
+
+    notes: added to that. only: these alone. defaults: other ones. Types that a command line cannot give become text.
+    """
+    said, hints = described(function), get_type_hints(function)
+
+    def option(parameter: inspect.Parameter) -> inspect.Parameter:
+        name, default = parameter.name, defaults.get(parameter.name, parameter.default)
+        kind = hints[name]
+        if not _simple(kind):
+            kind, default = (str | None, None) if default is None else (str, str(default))
+        flags = ("--network", "-n") if name == "network" else (f"--{name.replace('_', '-')}",)
+        help = f"{said.get(name, '')} {notes.get(name, '')}".strip()
+        annotation: Any = Annotated[kind, typer.Option(*flags, help=help)]
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+    def decorate(command: Command) -> Command:
+        own = [p for p in inspect.signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD]
+        there = {p.name for p in own} | IMPLICIT
+        more = [p for p in inspect.signature(function).parameters.values() if p.name not in there]
+        options = [option(p) for p in more if only is None or p.name in only]
+        vars(command)["__signature__"] = inspect.Signature([*own, *options])
+        return command
+
+    return decorate
+
+
+def _simple(kind: Any) -> bool:
+    """Whether a command line can give it: a number, text, a choice, or nothing instead."""
+    if get_origin(kind) is Literal or kind in (int, float, str, bool):
+        return True
+    parts = [part for part in get_args(kind) if part is not NoneType]
+    return len(parts) == 1 < len(get_args(kind)) and _simple(parts[0])
+
+
+@style.command(
+    epilog="Examples: `saccade style photo.jpg painting.jpg -o out.png` · `saccade style photos/ a.jpg b.jpg "
+    "--style-shares 2,1 -o styled` · `saccade style photo.jpg a.jpg b.jpg --masks regions.png`"
+)
+@takes(style_transfer, WRITTEN, size=SIZE)
+def pictures(
+    content: Content,
+    styles: Styles,
+    output: Output = None,
+    preserve_colour: Annotated[bool, typer.Option("--preserve-colour", help="The same as `--colour content`.")] = False,
+    every: Annotated[int | None, typer.Option(min=1, help="Also write OUT-0050.png and so on, every so many.")] = None,
+    keep_grey: KeepGrey = False,
+    device: Device = "auto",
+    as_json: Json = False,
+    **options: Any,
+) -> None:
+    """Repaint a picture, or each of a folder, in the style of others.
+
+    Ctrl-C finishes the step and writes the picture; the same command then goes on. In a folder, pictures that are
+    there already are skipped.
+    """
+    if preserve_colour:
+        if options["colour"] not in ("style", "content"):
+            raise SaccadeError(f"--preserve-colour is --colour content; --colour {options['colour']} is another.")
+        options["colour"] = "content"
+    several = Path(content).expanduser().is_dir()
+    todo = _targets(content, output)
+    for _, target in todo:
+        _check_writable(target)
+    on = choose_device(device)
+    painted = [_original(name).colour[None].to(on) for name in styles]
+    settings = options | _read(options)
+    masks, settings["style_masks"] = _masks(options["masks"], options["style_masks"], painted)
+    name = options["network"]
+    settings["network"] = load(name).to(on)
+    console.say(f"{name} looks at the pictures.")
+    if name.startswith("tinynet"):
+        console.say(
+            "The weights of VGG-19 or SqueezeNet give stronger strokes: --network vgg19 or squeezenet1_1; `saccade "
+            "models` tells where they come from."
+        )
+    rows: list[dict[str, Any]] = []
+    with _interruptible() as interrupted:
+        for source, target in todo:
+            part = target.with_name(f"{target.name}.part")
+            if several and target.exists() and not part.exists():
+                console.say(f"{target} is there already.")
+                continue
+            original = _original(source)
+            picture = original.colour[None].to(on)
+            if masks is not None:
+                settings["masks"] = check_masks(masks, (picture.shape[2], picture.shape[3]))
+            run = _digest(picture, painted, settings | {"network": name})
+            _check_same(part, run)
+            with _watching(source, target, original, every, keep_grey) as (told, last):
+                made = style_transfer(
+                    picture, painted, callback=told, stop=lambda moment: interrupted(), checkpoint=part, **settings
+                )
+            write_like(made[0].cpu(), target, original, keep_grey=keep_grey)
+            if interrupted() and part.exists():
+                save_checkpoint(part, {**load_checkpoint(part), "command": run})
+            else:
+                part.unlink(missing_ok=True)
+            rows.append({"file": str(target), "size": list(made.shape[2:]), **last})
+            if interrupted():
+                break
+    if as_json:
+        typer.echo(json.dumps(rows if several else rows[0]))
+    else:
+        for row in rows:
+            typer.echo(row["file"])
+    if interrupted():
+        console.say("Stopped; what there is has been written, and the same command goes on from there.")
+        raise typer.Exit(130)
+
+
+@style.command(epilog="Example: `saccade style score out.png photo.jpg painting.jpg --preset gatys`")
+@takes(style_transfer, WRITTEN, only=("network", "preset", "style_shares", "style_scale"))
+def score(
+    picture: Annotated[str, typer.Argument(help="The picture to be judged.")],
+    content: Annotated[str, typer.Argument(help="What it should have the content of.")],
+    styles: Styles,
+    device: Device = "auto",
+    as_json: Json = False,
+    **options: Any,
+) -> None:
+    """Judge a picture by a preset: its content, style and variation, to be as small as possible."""
+    on = choose_device(device)
+    one, wanted, *painted = (_original(name).colour[None].to(on) for name in (picture, content, *styles))
+    read = _read(options)
+    longer = max(one.shape[2:])
+    scale = read["style_scale"]
+    scales = [scale] * len(styles) if isinstance(scale, float) else scale
+    if len(scales) != len(styles):
+        raise SaccadeError(f"Could not score {picture}: {len(styles)} styles have {len(scales)} scales.")
+    found = judge(
+        one,
+        _sized(wanted, longer),
+        [_sized(s, round(min(max(s.shape[2:]), longer * k))) for s, k in zip(painted, scales, strict=True)],
+        network=load(options["network"]).to(on),
+        preset=find_preset(options["preset"]),
+        style_weights=read["style_shares"],
+    )
+    console.result({name: float(getattr(found, name)) for name in ("content", "style", "variation", "total")}, as_json)
+
+
+@style.command()
+def presets(as_json: Json = False) -> None:
+    """List the presets: what can be minimised."""
+    rows = [
+        [
+            name,
+            _listed(preset.content_weights),
+            _listed(preset.style_weights),
+            type(preset.statistic).__name__,
+            f"{preset.tv_weight:g} {preset.tv}" if preset.tv_weight else "none",
+            ", ".join(preset.layers) or "any known",
+        ]
+        for name, preset in PRESETS.items()
+    ]
+    console.table(["preset", "content", "style", "statistic", "variation", "own layers for"], rows, as_json)
+
+
+@style.command(epilog="Example: `saccade style train painting.jpg --data photos/ -o painting.safetensors --steps 2000`")
+@takes(FastRecipe, TRAINED)
+def train(
+    styles: Styles,
+    data: Annotated[str | None, typer.Option(help="A folder or a data set; default, the sample photographs.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The weight file.")] = Path("style.safetensors"),
+    network: NetworkName = DEFAULT,
+    start: Annotated[str | None, typer.Option(help="Go on from this style network, with new styles.")] = None,
+    limit: Annotated[float | None, typer.Option(help="Stop after so many seconds of training.")] = None,
+    device: Device = "auto",
+    as_json: Json = False,
+    **options: Any,
+) -> None:
+    """Train a network that gives photographs a style in one pass; several styles share one.
+
+    A run that was stopped, or killed, goes on where it was when the same command is given again.
+    """
+    if output.suffix != ".safetensors":
+        raise SaccadeError(f"Could not train {output}: the suffix is {output.suffix!r}, expected .safetensors.")
+    _check_folder(output)
+    painted = {Path(name).stem: _original(name).colour for name in styles}
+    if len(painted) != len(styles):
+        raise SaccadeError("Could not train a style network: two styles have one name; rename a file.")
+    on = choose_device(device)
+    part = output.with_name(f"{output.name}.part")
+    with console.counting("training") as progress:
+
+        def told(row: Row) -> None:
+            progress(row.step, row.steps)
+            console.say(
+                f"step {row.step} of {row.steps}: content {row.content:.4f}, style {row.style:.4f}, {row.seconds:.0f} s"
+            )
+
+        made = train_fast(
+            data,
+            painted,
+            network=load(network).to(on),
+            preset=FAST,
+            recipe=FastRecipe(**options),
+            start=None if start is None else load_fast(start),
+            name=output.stem,
+            callback=told,
+            checkpoint=part,
+            limit=limit,
+            device=on,
+        )
+    made.save(output)
+    part.unlink(missing_ok=True)
+    console.result({"file": str(output), "styles": list(made.styles), "steps": made.meta["steps"]}, as_json)
+
+
+@style.command(epilog="Example: `saccade style apply starry-night photo.jpg -o out.png`")
+def apply(
+    network: Annotated[str, typer.Argument(help="A name of `saccade style networks`, or a weight file.")],
+    picture: Content,
+    output: Output = None,
+    style: Annotated[str | None, typer.Option(help="One of the network's styles; default, the first.")] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Shorter side of the result; default, as it is.")] = None,
+    keep_grey: KeepGrey = False,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Give a picture, or each of a folder, a style with a trained network, in one pass.
+
+    In a folder, pictures that are there already are skipped.
+    """
+    todo = _targets(picture, output)
+    for _, target in todo:
+        _check_writable(target)
+    found = load_fast(network).to(choose_device(device))
+    if Path(picture).expanduser().is_dir():
+        folder = todo[0][1].parent
+        with console.counting("restyling") as progress:
+            for done, _ in enumerate(
+                restyle_files(found, picture, folder, style=style, size=size, keep_grey=keep_grey)
+            ):
+                progress(done + 1, len(todo))
+    else:
+        original = _original(picture)
+        colour = original.colour[None] if size is None else resize(original.colour[None], size)
+        made = apply_fast(found, colour, style=style)
+        write_like(made[0].cpu(), todo[0][1], original, keep_grey=keep_grey)
+    files = [str(target) for _, target in todo]
+    typer.echo(json.dumps({"files": files}) if as_json else "\n".join(files))
+
+
+@style.command()
+def networks(as_json: Json = False) -> None:
+    """List the style networks that ship, which `saccade style apply` takes."""
+    rows = [
+        [name, ", ".join(load_fast(name).styles), f"{p.stat().st_size / 1e6:.1f}"]
+        for name, p in shipped_styles().items()
+    ]
+    console.table(["network", "styles", "MB"], rows, as_json)
+
+
+def _targets(content: str, output: Path | None) -> list[tuple[str, Path]]:
+    """Each picture with the file that its result goes to."""
+    if Path(content).expanduser().is_dir():
+        return [(str(source), target) for source, target in pairs(content, output or Path("styled"))]
+    output = (output or Path("style.png")).expanduser()
+    if output.is_dir():
+        return [(content, pairs(content, output)[0][1])]
+    if output.resolve() == Path(content).expanduser().resolve():
+        raise SaccadeError(f"Could not restyle {content}: the result would replace it; choose another file.")
+    return [(content, output)]
+
+
+def _check_writable(target: Path) -> None:
+    format_of(target)
+    _check_folder(target)
+
+
+def _check_folder(target: Path) -> None:
+    """Say before the work, and not after it, that its result cannot be written."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=target.parent):
+            pass
+    except OSError as error:
+        raise explain_os_error(error, target) from error
+
+
+def _original(name: str) -> Original:
+    """A picture file, or the sample photograph of that name."""
+    if name in sample_names() and not Path(name).exists():
+        return Original(sample(name), None, False, 8, None)
+    return read_original(Path(name).expanduser())
+
+
+def _read(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that are text, as `style_transfer` takes them; masks aside."""
+    read: dict[str, Callable[[str], Any]] = {
+        "style_shares": lambda text: _numbers("--style-shares", text),
+        "style_scale": _scale,
+        "content_layers": _split,
+        "style_layers": _split,
+        "start": _start,
+    }
+    found = {name: read[name](value) for name, value in options.items() if name in read and value is not None}
+    if options.get("size") == 0:
+        found["size"] = None
+    return {name: None for name in read if name in options} | found
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")]
+
+
+def _numbers(option: str, text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise SaccadeError(f"{option} got {text!r}; numbers by comma are expected, as in 2,1.") from None
+
+
+def _scale(text: str) -> float | list[float]:
+    scales = _numbers("--style-scale", text)
+    return scales if len(scales) > 1 else scales[0]
+
+
+def _start(text: str) -> str | float | Tensor:
+    if text in ("content", "noise"):
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        return _original(text).colour[None]
+
+
+def _masks(masks: str | None, style_masks: str | None, styles: list[Tensor]) -> tuple[Tensor | None, Any]:
+    """The masks (R, H, W) and, for each style, its own (1, h, w), as far as they are given.
+
+    One picture for several styles is a drawing, whose colours are those of both drawings if there are two.
+    """
+    drawings = [text for text in (masks, style_masks) if text is not None and "," not in text and len(styles) > 1]
+    colours = region_colours(*drawings) if drawings else None
+    if colours is not None:
+        shown = ", ".join("#" + "".join(f"{round(255 * v):02x}" for v in colour) for colour in colours.tolist())
+        console.say(f"The regions, in the order of the styles: {shown}.")
+    regions, own = None, None
+    if masks is not None:
+        regions = read_masks(masks, colours=colours) if masks in drawings else read_masks(_split(masks))
+        _check_count("--masks", len(regions), len(styles))
+    if style_masks is not None:
+        if style_masks in drawings:
+            own = list(read_masks(style_masks, colours=colours)[:, None])
+        else:
+            own = [read_masks([file]) for file in _split(style_masks)]
+        _check_count("--style-masks", len(own), len(styles))
+        own = [check_masks(mask, (s.shape[2], s.shape[3])).to(s) for mask, s in zip(own, styles, strict=True)]
+    return regions, own
+
+
+def _check_count(option: str, given: int, wanted: int) -> None:
+    if given != wanted:
+        raise SaccadeError(
+            f"{option} gives {given} regions for {wanted} styles, expected one for each; a style may be named twice."
+        )
+
+
+def _digest(picture: Tensor, styles: list[Tensor], settings: dict[str, Any]) -> str:
+    """What tells runs apart."""
+    digest = hashlib.sha256()
+
+    def add(value: Any) -> None:
+        if isinstance(value, Tensor):
+            digest.update(repr(tuple(value.shape)).encode() + value.cpu().contiguous().numpy().tobytes())
+        elif isinstance(value, list):
+            for one in value:
+                add(one)
+        else:
+            digest.update(repr(value).encode())
+
+    add([picture, *styles])
+    for name, value in sorted(settings.items()):
+        if name not in LIMITS:
+            add([name, value])
+    return digest.hexdigest()
+
+
+def _check_same(part: Path, run: str) -> None:
+    """The loop knows the picture and the steps of a checkpoint; what else belongs to a run is said here."""
+    if part.exists() and load_checkpoint(part).get("command", run) != run:
+        raise SaccadeError(
+            f"Could not go on from {part}: it was written for other pictures or settings. Give those, or delete it."
+        )
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C was pressed, which then no longer stops at once; the second time it does."""
+    asked: list[int] = []
+
+    def first(number: int, _: Any) -> None:
+        asked.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        console.say("Stopping after this step; Ctrl-C again stops at once.")
+
+    before = signal.signal(signal.SIGINT, first)
+    try:
+        yield lambda: bool(asked)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _watching(
+    source: str, target: Path, original: Original, every: int | None, keep_grey: bool
+) -> Iterator[tuple[Callable[[Moment], None], dict[str, Any]]]:
+    """A callback that shows size, step and loss and writes pictures on the way; and what it was told last.
+
+    A terminal shows each step; a line is left for each size.
+    """
+    last: dict[str, Any] = {}
+    shown = {"size": (0, 0), "line": ""}
+    with console.err.status("") if console.err.is_terminal else nullcontext() as status:
+
+        def told(moment: Moment) -> None:
+            now = moment.pictures
+            size, loss = (now.shape[2], now.shape[3]), -float(moment.score[0])
+            if size != shown["size"] and last:
+                console.say(str(shown["line"]))
+            line = f"{source}: {size[0]} x {size[1]}, step {moment.step} of {moment.steps}, loss {loss:.4g}"
+            shown.update(size=size, line=line)
+            last.update(step=moment.step, steps=moment.steps, loss=loss)
+            if status is not None:
+                status.update(Text(line))
+            if every is not None and moment.step % every == 0:
+                path = target.with_stem(f"{target.stem}-{moment.step:04}")
+                write_like(now[0].clamp(0, 1).cpu(), path, original, keep_grey=keep_grey)
+
+        yield told, last
+    console.say(str(shown["line"]))
+
+
+def _sized(picture: Tensor, longer: int) -> Tensor:
+    size = fitted((picture.shape[2], picture.shape[3]), max(1, longer))
+    return resize(picture, size, method="bicubic").clamp(0, 1)
+
+
+def _listed(weights: tuple[float, ...]) -> str:
+    return ", ".join(f"{weight:.3g}" for weight in weights)

@@ -1,0 +1,240 @@
+"""The lean way back, held against plain autograd, bit for bit where that is promised."""
+
+from collections import OrderedDict
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from saccade.engine.guards import frozen
+from saccade.networks import build
+from saccade.networks.cifar_resnet import CifarResNet
+from saccade.networks.lean import Lean
+from saccade.networks.thin_vgg import ThinVGG
+
+
+def pictures(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:
+    return torch.rand(*shape, dtype=dtype, generator=torch.Generator().manual_seed(seed)) - 0.4
+
+
+def made(make) -> nn.Module:
+    """A module with random weights, whose batch norms have random statistics, in evaluation mode."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = make()
+        for layer in module.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.running_mean.normal_(std=0.2)
+                layer.running_var.uniform_(0.5, 2)
+            if isinstance(layer, nn.BatchNorm2d) and layer.affine:
+                nn.init.uniform_(layer.weight, 0.5, 1.5)
+                nn.init.normal_(layer.bias, std=0.2)
+    return module.eval()
+
+
+def both(function, x: Tensor, lean: Lean | None = None) -> list[tuple[Tensor, Tensor]]:
+    """Value and gradient of a function's output times fixed numbers: plainly, and leanly."""
+    found = []
+    for mode in (None, lean or Lean()):
+        leaf = x.clone().requires_grad_()
+        if mode is None:
+            y = function(leaf)
+        else:
+            with mode:
+                y = function(leaf)
+        pull = pictures(*y.shape, dtype=y.dtype, seed=9)
+        found.append((y.detach(), torch.autograd.grad(y, leaf, pull)[0]))
+    return found
+
+
+def saved(function, x: Tensor) -> int:
+    """Bytes that a function keeps for the way back, each storage once, without those of weights and of x."""
+    kept: dict[int, Tensor] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        if tensor.grad_fn is not None or not isinstance(tensor, nn.Parameter):
+            kept.setdefault(tensor.untyped_storage().data_ptr(), tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        y = function(x.clone().requires_grad_())
+    assert y.requires_grad
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+def twice(relu):
+    """The same ReLU used twice, as layers of zoo networks are."""
+    return lambda x: relu(relu(1.0 * x) - 0.2)
+
+
+OPERATIONS = {
+    "3x3": nn.Conv2d(4, 6, 3, padding=1),
+    "no bias, stride 2": nn.Conv2d(4, 6, 3, stride=2, bias=False),
+    "stride and padding by side": nn.Conv2d(4, 6, (3, 5), stride=(2, 1), padding=(0, 2)),
+    "grouped": nn.Conv2d(4, 6, 3, padding=1, groups=2),
+    "depthwise": nn.Conv2d(4, 4, 3, groups=4),
+    "dilated": nn.Conv2d(4, 6, 3, padding=2, dilation=2),
+    "1x1": nn.Conv2d(4, 6, 1),
+    "padding by name": nn.Conv2d(4, 6, 3, padding="same"),
+    "mirrored border": nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect"),
+    "repeated border": nn.Conv2d(4, 6, 3, padding=2, padding_mode="replicate"),
+    "border once around": nn.Conv2d(4, 6, 3, padding=1, padding_mode="circular"),
+    "relu": nn.ReLU(),
+    "relu in place": lambda x: nn.ReLU(inplace=True)(1.0 * x),
+    "relu twice": twice(nn.ReLU()),
+    "relu in place twice": twice(nn.ReLU(inplace=True)),
+    "F.relu": F.relu,
+    "F.relu in place": lambda x: F.relu(1.0 * x, inplace=True),
+    "torch.relu": torch.relu,
+    "Tensor.relu": lambda x: x.relu(),
+    "pool": nn.MaxPool2d(2),
+    "pool overlapping": nn.MaxPool2d(3, 2),
+    "pool with a border": nn.MaxPool2d(3, 2, padding=1),
+    "pool to the ceiling": nn.MaxPool2d(3, 2, ceil_mode=True),
+    "pool dilated": nn.MaxPool2d(2, 1, dilation=2),
+    "pool by side": nn.MaxPool2d((2, 3), (1, 2)),
+    "pool of ties": lambda x: F.max_pool2d(F.relu(x), 3, 1),
+    "pool with its places": lambda x: F.max_pool2d(x, 2, return_indices=True)[0],
+    "pad mirrored": lambda x: F.pad(x, [2, 1, 0, 3], mode="reflect"),
+    "pad repeated": lambda x: F.pad(x, (1, 2, 3, 0), mode="replicate"),
+    "pad with a number": lambda x: F.pad(x, (1, 2, 3, 0), value=0.7),
+    "pad once around": lambda x: F.pad(x, (1, 2, 3, 0), mode="circular"),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_an_operation_gives_the_bits_of_plain_autograd(name, layout, dtype):
+    operation = OPERATIONS[name]
+    if isinstance(operation, nn.Module):
+        operation = operation.to(dtype).requires_grad_(False)
+    x = pictures(2, 4, 9, 11, dtype=dtype).contiguous(memory_format=layout)
+    before = x.clone()
+    (value, slope), (lean_value, lean_slope) = both(operation, x)
+    assert torch.equal(lean_value, value)
+    assert torch.equal(lean_slope, slope)
+    assert lean_value.stride() == value.stride()
+    assert torch.equal(x, before)
+    assert slope.abs().max() > 0.1
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_batch_norm_is_that_of_pytorch_to_rounding(affine):
+    norm = made(lambda: nn.BatchNorm2d(4, affine=affine)).double().requires_grad_(False)
+    (value, slope), (lean_value, lean_slope) = both(norm, pictures(2, 4, 9, 11))
+    torch.testing.assert_close(lean_value, value, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(lean_slope, slope, rtol=1e-12, atol=1e-14)
+    training = made(lambda: nn.BatchNorm2d(4)).double().requires_grad_(False).train()
+    state = training.running_mean.clone()
+    (value, slope), (lean_value, lean_slope) = both(training, pictures(2, 4, 9, 11))
+    assert torch.equal(value, lean_value)  # that of the batch is left to PyTorch
+    assert torch.equal(slope, lean_slope)
+    assert not torch.equal(training.running_mean, state)
+
+
+def vgg() -> nn.Module:
+    """Four convolutions with two pools between them, ReLUs in place."""
+    layers: list[nn.Module] = []
+    for cin, cout, pool in ((3, 8, False), (8, 8, True), (8, 16, False), (16, 16, True)):
+        layers += [nn.Conv2d(cin, cout, 3, padding=1), nn.ReLU(inplace=True)] + [nn.MaxPool2d(2)] * pool
+    return nn.Sequential(OrderedDict((str(place), layer) for place, layer in enumerate(layers)))
+
+
+NETWORKS = {
+    "vgg": (vgg, True),
+    "squeezenet": (lambda: build("squeezenet1_1", num_classes=10), True),
+    "thin vgg": (lambda: ThinVGG(widths=(4, 4, 8, 8), full=(8,) * 5, num_classes=8), True),
+    "tinynet": (lambda: build("tinynet", num_classes=5, widths=(8, 8, 8, 8)), False),
+    "cifar resnet": (lambda: CifarResNet(num_classes=5, depth=8), False),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_whole_networks(name, dtype):
+    make, bitwise = NETWORKS[name]
+    network = made(make).to(dtype).requires_grad_(False)
+    (value, slope), (lean_value, lean_slope) = both(network, pictures(2, 3, 36, 44, dtype=dtype))
+    assert slope.abs().max() > 0
+    if bitwise:
+        assert torch.equal(lean_value, value)
+        assert torch.equal(lean_slope, slope)
+    else:
+        near = 1e-11 if dtype == torch.float64 else 1e-4
+        assert (lean_value - value).norm() < near * value.norm()
+        assert (lean_slope - slope).norm() < near * slope.norm()
+
+
+def test_weights_that_are_trained_keep_their_gradient():
+    network = made(vgg).double()
+    network[0].requires_grad_(False)  # the first is frozen, the others are not
+    x = pictures(2, 3, 12, 12)
+    slopes = []
+    for lean in (False, True):
+        network.zero_grad(set_to_none=True)
+        with Lean() if lean else torch.enable_grad():
+            network(x).square().sum().backward()
+        slopes.append([p.grad.clone() for p in network.parameters() if p.requires_grad])
+        assert network[0].weight.grad is None
+    assert len(slopes[0]) == 6
+    assert all(torch.equal(plain, found) for plain, found in zip(*slopes, strict=True))
+    norm = made(lambda: nn.BatchNorm2d(3)).double()
+    with Lean():
+        norm(x).square().sum().backward()
+    assert norm.weight.grad is not None
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_keeps_at_most_half_of_the_bytes(name):
+    network = made(NETWORKS[name][0]).requires_grad_(False)
+    x = pictures(1, 3, 64, 64, dtype=torch.float32)
+
+    def lean(x: Tensor) -> Tensor:
+        with Lean():
+            return network(x)
+
+    plain, found = saved(network, x), saved(lean, x)
+    assert 0 < found <= plain / 2
+
+
+def test_frozen_for_a_while_is_frozen_and_put_back():
+    network = made(vgg).double()
+    x = pictures(1, 3, 12, 12).requires_grad_()
+    with frozen(network), Lean():
+        y = network(x)
+    (slope,) = torch.autograd.grad(y.sum(), x)  # after the weights are trained again
+    assert torch.equal(slope, torch.autograd.grad(network(x).sum(), x)[0])
+    assert all(p.requires_grad and p.grad is None for p in network.parameters())
+
+
+@pytest.mark.parametrize("name", ["vgg", "squeezenet"])
+def test_in_16_bits_it_is_near_and_the_weights_are_converted_once(name):
+    network = made(NETWORKS[name][0]).requires_grad_(False)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    lean = Lean(torch.bfloat16)
+    x = pictures(1, 3, 36, 44, dtype=torch.float32)
+    (value, slope), (half_value, half_slope) = both(network, x, lean)
+    assert slope.dtype == half_slope.dtype == torch.float32
+    assert half_value.dtype == torch.bfloat16
+    assert (half_value.float() - value).norm() < 0.03 * value.norm()
+    cosine = F.cosine_similarity(half_slope.flatten(), slope.flatten(), dim=0)
+    assert cosine > 0.95
+    kept = dict(lean._weights)
+    both(network, x, lean)
+    assert kept
+    assert lean._weights.keys() == kept.keys()
+    assert all(lean._weights[key][1] is made for key, (_, made) in kept.items())
+    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+
+
+def test_outside_of_it_all_is_as_before():
+    state, x = torch.get_rng_state(), pictures(1, 3, 8, 8)
+    relu, network = F.relu, made(vgg).double().requires_grad_(False)
+    with pytest.raises(RuntimeError), Lean():
+        network(x[:, :2])
+    assert F.relu is relu
+    y = network(x.requires_grad_())
+    assert "Relu" in type(y.grad_fn.next_functions[0][0]).__name__  # PyTorch's own node
+    assert torch.equal(torch.get_rng_state(), state)
