@@ -25,6 +25,7 @@ from saccade.pictures.optimise import LBFGS, Adam, Box, Moment, Rule, Stage, opt
 from saccade.pictures.palette import match_colours, with_luminance
 from saccade.style.backbones import ANY
 from saccade.style.eye import Eye
+from saccade.style.masks import check_masks
 from saccade.style.objective import Known, Objective
 from saccade.style.preset import Layers, Preset
 from saccade.style.presets import find_preset
@@ -34,6 +35,9 @@ OPERATION = "transfer style"
 
 MANY = 2048 * 2048
 """Pixels from which on a picture is looked at in tiles."""
+
+LEAST = 32
+"""Pixels that the shorter side of every size but the last must have."""
 
 Colour = Literal["style", "content", "luminance", "linear", "histogram"]
 
@@ -196,7 +200,7 @@ class _Current:
             _at(self.content, side),
             styles,
             self.shares,
-            masks=None if self.masks is None else _at(self.masks[:, None].to(self.content), side)[:, 0],
+            masks=None if self.masks is None else check_masks(self.masks.to(self.content), side),
             style_masks=self.style_masks,
             known=self.known,
             **({"tile": tile} if tile else {}),
@@ -211,7 +215,7 @@ def plan(size: tuple[int, int], steps: int, smallest: int = 128) -> list[tuple[t
     """
     longer = max(size)
     levels = 0
-    while longer / 2 ** (levels + 1) >= smallest:
+    while longer / 2 ** (levels + 1) >= smallest and min(size) / 2 ** (levels + 1) >= LEAST:
         levels += 1
     return [
         (fitted(size, max(1, round(longer / 2**level))), steps * min(4, 2**level)) for level in range(levels, -1, -1)

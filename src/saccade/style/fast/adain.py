@@ -105,7 +105,7 @@ class AdaptiveStyle(nn.Module):
         *,
         weights: Sequence[float] | None = None,
         alpha: float = 1.0,
-        masks: Float[Tensor, "r h w"] | None = None,
+        masks: Float[Tensor, "r _ _"] | None = None,
     ) -> Float[Tensor, "n 3 h w"]:
         """Pictures in the style of others, of their size.
 

@@ -46,7 +46,9 @@ class FastStyle(nn.Module):
 
     def forward(self, pictures: Float[Tensor, "n 3 h w"], style: Style = None) -> Float[Tensor, "n 3 h w"]:
         shares = self.shares(style).to(pictures)
-        restyled: Tensor = self.net(pictures, shares.expand(len(pictures), -1))
+        restyled: Tensor = self.net(
+            pictures, shares.expand(pictures.shape[0], -1)
+        )  # an export takes len() for a constant
         return restyled
 
     def shares(self, style: Style = None) -> Float[Tensor, " s"]:

@@ -246,7 +246,7 @@ def train_fast(
     device = torch.device(device)
     shrunk = [_style(picture, recipe.style_size) for picture in styles.values()]
     fast = _new(styles, name, architecture, recipe.seed) if start is None else _copy(start, list(styles), name)
-    fast = fast.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    fast.train().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if not isinstance(photographs, Photographs):
         photographs = Photographs(photographs)
     run = Training(photographs, shrunk, network, preset, recipe, fast, device)

@@ -119,7 +119,7 @@ class TransformationNet(nn.Module):
         self.deconv3 = Conv(full, 3, kernel)
 
     def forward(
-        self, pictures: Float[Tensor, "n 3 h w"], mixing: Float[Tensor, "n s"] | None = None
+        self, pictures: Float[Tensor, "n 3 h w"], mixing: Float[Tensor, "_ _"] | None = None
     ) -> Float[Tensor, "n 3 h w"]:
         """mixing: the share of each style for each picture, (N, styles); of a network with one style it may be left
         out."""
@@ -132,7 +132,8 @@ class TransformationNet(nn.Module):
                 f"({n}, {self.styles}), one of each style for each picture."
             )
         x = pictures * 255 if self.values == "bytes" else pictures * 4 - 2
-        x = F.pad(x, (0, padding(w), 0, padding(h)), mode="replicate").contiguous(memory_format=torch.channels_last)
+        down, across = (LEAST - side if side < LEAST else -side % 4 for side in (h, w))  # to be halved twice
+        x = F.pad(x, (0, across, 0, down), mode="replicate").contiguous(memory_format=torch.channels_last)
         x = F.relu(self.in1(self.conv1(x), mixing), inplace=True)
         x = F.relu(self.in2(self.conv2(x), mixing), inplace=True)
         x = F.relu(self.in3(self.conv3(x), mixing), inplace=True)
@@ -149,11 +150,6 @@ class TransformationNet(nn.Module):
         edge = self.kernel // 2
         reach = edge + 1 + 2 + 8 * self.blocks + 4 + 2 + edge  # each layer's, at its resolution
         return -(-reach // 4) * 4
-
-
-def padding(side: int) -> int:
-    """Pixels to add to a side so that it can be halved twice, and is no shorter than the layers need."""
-    return LEAST - side if side < LEAST else -side % 4
 
 
 @contextmanager
