@@ -35,11 +35,11 @@ PAINTINGS = {
     "shipwreck": ("shipwreck.jpg", "The Shipwreck of the Minotaur, J. M. W. Turner, about 1810"),
 }
 ENCODER = "vgg19_thin16x"
-PRESET = replace(FAST, style_weights=(0.3, 1.0, 4.0, 6.0, 4.0), tv_weight=4.0)
+PRESET = replace(FAST, style_weights=(0.5, 1.0, 2.0, 2.0, 1.0), tv_weight=1.0)
 RECIPES = {
-    "starry-night": FastRecipe(steps=2000, style_size=480),
-    "the-scream": FastRecipe(steps=1000, style_size=480, seed=1),
-    "shipwreck": FastRecipe(steps=1000, style_size=480, seed=2),
+    "starry-night": FastRecipe(steps=1200, style_size=480),
+    "the-scream": FastRecipe(steps=600, style_size=480, seed=1),
+    "shipwreck": FastRecipe(steps=600, style_size=480, seed=2),
 }
 
 

@@ -260,8 +260,8 @@ def train_fast(
         "steps": run.step,
         "seconds": round(run.read_clock(), 1),
     }
-    fast.eval()
-    return fast
+    result: FastStyle = fast.eval()
+    return result
 
 
 def _loop(
