@@ -46,6 +46,10 @@ def module(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
 
     def load(name: str) -> ModuleType:
+        if name not in sys.modules or not hasattr(sys.modules[name], "main"):  # a folder of tests has such a name, too
+            sys.modules.pop(name, None)
+            importlib.invalidate_caches()
+            monkeypatch.syspath_prepend(str(BENCHMARKS))
         return importlib.import_module(name)
 
     return load

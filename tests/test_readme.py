@@ -11,7 +11,7 @@ from saccade import cli
 from saccade.data import DATASETS
 from saccade.networks import load
 from saccade.networks.zoo import SHIPPED
-from saccade.pictures import read, sample, write
+from saccade.pictures import read, resize, sample, write
 from saccade.train import RECIPES
 
 ROOT = Path(__file__).parent.parent
@@ -30,6 +30,7 @@ def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_commands_run(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write(sample("coffee"), tmp_path / "photo.jpg")
+    write(resize(sample("chelsea"), 64), tmp_path / "painting.jpg")
     _, verb, *arguments = shlex.split(command)
     if verb == "train":  # hours and archives: here only the names are checked
         assert arguments[0] in RECIPES
@@ -45,6 +46,8 @@ def test_commands_run(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert arguments[2] in DATASETS
         return
     if verb == "imagine":
+        arguments += ["--size", "64", "--steps", "2"]
+    if verb == "style" and arguments[0] != "apply":
         arguments += ["--size", "64", "--steps", "2"]
     if [verb, *arguments[:1]] == ["caption", "train"]:
         assert arguments[1:] == ["photos/"]

@@ -36,7 +36,7 @@ OPERATION = "transfer style"
 MANY = 2048 * 2048
 """Pixels from which on a picture is looked at in tiles."""
 
-LEAST = 32
+LEAST = 16
 """Pixels that the shorter side of every size but the last must have."""
 
 Colour = Literal["style", "content", "luminance", "linear", "histogram"]

@@ -8,10 +8,11 @@ from style.fast.nets import pictures, style_network
 from torch.testing import assert_close
 
 from saccade.errors import SaccadeError
-from saccade.pictures import read, write
+from saccade.pictures import read, resize, sample, write
 from saccade.pictures.original import read_original
-from saccade.style.fast.apply import _samples, apply_fast, restyle_files
+from saccade.style.fast.apply import _reduced, apply_fast, restyle_files
 from saccade.style.fast.export import export_fast
+from saccade.style.fast.network import load_fast
 from saccade.style.fast.stability import stability
 from saccade.style.fast.transformer import shared_statistics
 
@@ -20,22 +21,22 @@ from saccade.style.fast.transformer import shared_statistics
 def test_tiles_are_the_whole_under_the_same_statistics(size):
     network, x = style_network(), pictures(1, *size)
     most = 128 * 128
-    with torch.no_grad(), shared_statistics(network.net, _samples(x, 1), torch.ones(1, 1)):
+    with torch.no_grad(), shared_statistics(network.net, _reduced(x, most), torch.ones(1, 1)):
         whole = network(x)
     assert_close(apply_fast(network, x, most=most), whole, atol=1e-5, rtol=0)
     with torch.no_grad():
         assert torch.equal(apply_fast(network, x), network(x))  # and small ones are done at once, exactly
 
 
-def test_samples_are_spread_over_the_picture():
-    h, w = 1000, 1500
-    rows, columns = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
-    place = torch.stack([rows, columns, columns]).float()[None]
-    found = _samples(place, 12)
-    assert 9 <= len(found) <= 12
-    assert found[:, 0].min() == 0
-    assert found[:, 0].max() == h - 1
-    assert found[:, 1].max() == w - 1
+def test_tiles_are_nearly_a_single_pass():
+    network, x = load_fast("starry-night"), resize(sample("coffee"), 240)[None]
+    most = 160 * 160
+    assert _reduced(x, most).shape == (1, 3, 130, 195)  # as many pixels, of the same shape
+    whole = apply_fast(network, x)
+    apart = (apply_fast(network, x, most=most) - whole).abs().mean()
+    assert apart < 8 / 255
+    with torch.no_grad(), shared_statistics(network.net, x[..., :160, :160], torch.ones(1, 1)):
+        assert (network(x) - whole).abs().mean() > 1.5 * apart  # a corner does not do as well
 
 
 def test_dtype_follows_the_pictures():

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from style.fast.nets import SMALL, eye, pictures
+from style.fast.nets import SMALL, eye, pictures, style_network
 from torch.testing import assert_close
 
 from saccade.errors import SaccadeError
 from saccade.pictures import write
 from saccade.style.fast.photographs import Photographs
-from saccade.style.fast.train import FAST, FastRecipe, train_fast
+from saccade.style.fast.train import FAST, FastRecipe, Training, train_fast
 
 RECIPE = FastRecipe(steps=4, batch_size=2, size=32, style_size=32, shift=2, precision="fp32")
 PHOTOGRAPHS = list(pictures(3, 40, 48))
@@ -101,6 +101,28 @@ def test_stability_brings_shifted_and_noisy_pictures_closer():
 
     recipe = replace(RECIPE, steps=20, rate=1e-2, noise=0.1)
     assert drift(trained(replace(recipe, stability=100.0))) < 0.7 * drift(trained(recipe))
+
+
+def test_every_step_sees_crops_of_its_own():
+    seen = []
+
+    class Watched(Photographs):
+        def batch(self, count, size, *, seed, step):
+            seen.append((seed, step))
+            return super().batch(count, size, seed=seed, step=step)
+
+    train_fast(Watched(PHOTOGRAPHS), STYLES, network=eye(), architecture=SMALL, recipe=replace(RECIPE, seed=7))
+    assert seen == [(7, 0), (7, 1), (7, 2), (7, 3)]
+
+
+def test_what_moves_with_the_picture_costs_no_stability():
+    recipe = replace(RECIPE, stability=1.0, noise=0.0, shift=4)
+    x, targets = pictures(2, 32, 32), [STYLES["one"][None]]
+    training = Training(Photographs(PHOTOGRAPHS), targets, eye(), FAST, recipe, style_network(), torch.device("cpu"))
+    training.fast = lambda pictures, style: pictures
+    for training.step in range(6):
+        assert float(training._unsteadiness(x, x, 0)) == 0
+        assert float(training._unsteadiness(x, x.roll(1, 2), 0)) > 0.01
 
 
 def test_crops_follow_from_seed_and_step_and_come_from_the_photographs():

@@ -112,12 +112,20 @@ def test_an_output_pixel_sees_no_further_than_the_halo():
 
 
 def test_shared_statistics_leave_no_trace():
-    network, x = style_network(), pictures(1, 24, 24)
+    network, x, one = style_network(), pictures(1, 24, 24), torch.ones(1, 1)
+
+    def broken():
+        with shared_statistics(network.net, x, one):
+            network(x[:, :, :0])
+
     with torch.no_grad():
         before = network(x)
-        with pytest.raises(RuntimeError, match="stop"), shared_statistics(network.net, x, torch.ones(1, 1)):  # noqa: PT012
+        with shared_statistics(network.net, x, one):
             assert_close(network(x), before, atol=1e-5, rtol=0)  # its own statistics: the same picture
-            raise RuntimeError("stop")
+            assert not torch.allclose(network(0.5 * x), before, atol=1e-3)  # which another picture does not have
+        assert torch.equal(network(x), before)
+        with pytest.raises((RuntimeError, ValueError, IndexError)):
+            broken()
         assert torch.equal(network(x), before)
 
 
@@ -135,7 +143,7 @@ def test_a_file_gives_the_network_back(tmp_path, half):
 WRONG = {
     "no such style": (lambda: style_network(("a", "b"))(pictures(1, 8, 8), "c"), "has no style 'c'"),
     "number too large": (lambda: style_network(("a", "b"))(pictures(1, 8, 8), 2), "has no style 2"),
-    "shares of another count": (lambda: style_network(("a", "b"))(pictures(1, 8, 8), [1.0]), "shares of styles"),
+    "shares of another count": (lambda: style_network(("a", "b"))(pictures(1, 8, 8), [1.0]), "the shares are"),
     "shares all zero": (lambda: style_network(("a", "b"))(pictures(1, 8, 8), [0, 0]), "sum is above 0"),
     "mixing of another shape": (lambda: style_network().net(pictures(2, 8, 8), torch.ones(1, 1)), "one of each style"),
     "even kernel": (lambda: TransformationNet(kernel=4), "odd kernel"),

@@ -22,9 +22,6 @@ from saccade.style.fast.transformer import shared_statistics
 MOST = 4 * 2**20
 """Pixels that are restyled at once; larger pictures are done in tiles."""
 
-SAMPLE = 256
-"""Side of the squares at which the statistics of a large picture are measured."""
-
 
 def apply_fast(
     network: FastStyle | str | Path,
@@ -36,16 +33,18 @@ def apply_fast(
 ) -> Float[Tensor, "n 3 h w"]:
     """Pictures in a style, on the device of the pictures' network and of their size and dtype.
 
-    Pictures of more than `most` pixels are computed in tiles that overlap by all that an output pixel sees. Nothing
-    shows at their edges: all tiles are normalised by the same means and variances, measured once, at full resolution,
-    on squares spread evenly over the picture, `most` pixels in all. So the result is not that of a single pass, whose
-    statistics are those of all pixels, but close to it, and a tile's position makes no difference.
+    Pictures of more than `most` pixels are computed in tiles that overlap by all that an output pixel sees. All tiles
+    are normalised by the same means and variances, so their edges do not show. These are measured on a copy of the
+    picture reduced to `most` pixels, which makes the result differ from that of a single pass: by 2/255 in the mean
+    where the copy has half the height and width, by 5/255 where it has a quarter, as measured with
+    1024 x 768 pixels on the shipped networks.
 
     Args:
         network: or the name of one that ships, or a file.
         pictures: in [0, 1].
         style: one of the network's, by number or name, or the share of each; the first if not given.
-        precision: "bf16" is nearly twice as fast on processors that have it; a pixel may be off by 1/255 or 2/255.
+        precision: "bf16" takes about a quarter less time on processors that have it; a pixel is off by 0.4/255 in the
+            mean, by 2/255 in one of a hundred.
 
     Raises:
         SaccadeError: there is no such network or style, or the pictures are none.
@@ -67,8 +66,7 @@ def _tiled(network: FastStyle, picture: Float[Tensor, "1 3 h w"], style: Style, 
     halo = network.net.halo
     side = max(64, int(most**0.5) // 4 * 4 - 2 * halo)
     out = torch.empty_like(picture)
-    samples = _samples(picture, max(1, most // SAMPLE**2))
-    with shared_statistics(network.net, samples, shares.expand(len(samples), -1)):
+    with shared_statistics(network.net, _reduced(picture, most), shares):
         for top in range(0, h, side):
             for left in range(0, w, side):
                 above, before = max(0, top - halo), max(0, left - halo)  # multiples of 4, as the layers halve twice
@@ -78,15 +76,11 @@ def _tiled(network: FastStyle, picture: Float[Tensor, "1 3 h w"], style: Style, 
     return out
 
 
-def _samples(picture: Float[Tensor, "1 3 h w"], count: int) -> Float[Tensor, "k 3 s t"]:
-    """About `count` squares, evenly spread."""
+def _reduced(picture: Float[Tensor, "1 3 h w"], most: int) -> Float[Tensor, "1 3 a b"]:
+    """The picture with at most `most` pixels."""
     h, w = picture.shape[2:]
-    tall, wide = min(h, SAMPLE), min(w, SAMPLE)
-    rows = max(1, min(round((count * h / w) ** 0.5), -(-h // tall)))
-    columns = max(1, min(count // rows, -(-w // wide)))
-    tops = torch.linspace(0, h - tall, rows).long().tolist()
-    lefts = torch.linspace(0, w - wide, columns).long().tolist()
-    return torch.cat([picture[:, :, a : a + tall, b : b + wide] for a in tops for b in lefts])
+    scale = min(1.0, (most / (h * w)) ** 0.5)
+    return resize(picture, (max(1, int(h * scale)), max(1, int(w * scale))))
 
 
 @dataclass(frozen=True)
