@@ -202,7 +202,7 @@ def test_a_map_that_says_nothing_is_warned_of(method: Method) -> None:
     network.last.weight.data.zero_()  # type: ignore[union-attr, operator]
     if method.name in ("eigen-cam", "score-cam", "rise"):
         pytest.skip("has a map for constant scores, too: of the activations, or of its own masks")
-    with pytest.warns(MapWarning, match=r"picture 0(, 1)? is constant"):
+    with pytest.warns(MapWarning, match="picture 0, 1 is constant"):
         method.function(network, pictures(2), 1, **quick(method))
 
 

@@ -82,6 +82,7 @@ def weighted_ridge(
     z: Float[Tensor, "s m"], y: Float[Tensor, " s"], importance: Float[Tensor, " s"], ridge: float
 ) -> Float[Tensor, " m"]:
     """The w of least sum_k importance_k (y_k - b - z_k w)^2 + ridge |w|^2 over w and b; of several, the shortest."""
+    y = y - y[0]  # the constant is free; equal scores are exactly 0 then
     share = importance / importance.sum()
     z, y = z - share @ z, y - share @ y  # about the weighted means, where the best constant is 0
     root = importance.sqrt()

@@ -105,11 +105,15 @@ class Objective:
                 f"Could not compare pictures of {pictures.shape[2]} x {pictures.shape[3]} pixels with a content of "
                 f"{self.size[0]} x {self.size[1]}, expected the same size."
             )
+        return Losses(*self._terms(pictures), variation(self.eye, pictures))
+
+    def _terms(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """Content and style loss."""
         maps = self.eye(pictures)
         zero = pictures.new_zeros(len(pictures))
         content = zero + self.eye.content_loss(maps, self.content)
         style = zero + self.eye.style_loss(self.eye.summaries(maps, self.masks), self.style, self.shares)
-        return Losses(content, style, variation(self.eye, pictures))
+        return content, style
 
     def _look(self, content: Tensor) -> tuple[Maps, Sizes]:
         """The maps of the content layers, and the sizes of those of the style layers."""

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from saccade.errors import SaccadeError
 from saccade.style.eye import Eye, Maps
-from saccade.style.objective import Losses, Objective, Sizes, variation
+from saccade.style.objective import Objective, Sizes
 from saccade.style.statistics import Moments, Summary
 
 
@@ -108,12 +108,9 @@ class Tiled(Objective):
         self.tile, self.reach = tile, reach_of(eye, content)
         super().__init__(eye, content, styles, *args, **keywords)
 
-    def __call__(self, pictures: Float[Tensor, "n 3 h w"]) -> Float[Tensor, " n"]:
-        return -self.losses(pictures).total
-
-    def losses(self, pictures: Float[Tensor, "n 3 h w"]) -> Losses:
+    def _terms(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         content, style = _ByTiles.apply(pictures, self)  # type: ignore[no-untyped-call]
-        return Losses(content, style, variation(self.eye, pictures))
+        return content, style
 
     def _look(self, content: Tensor) -> tuple[Maps, Sizes]:
         parts: dict[str, list[tuple[Tile, Tensor]]] = {}
@@ -137,7 +134,7 @@ class Tiled(Objective):
     def _style(self, style: Tensor, mask: Tensor | None) -> dict[str, Summary]:
         if style.shape[2] * style.shape[3] <= 4 * self.tile**2 or mask is not None:
             return super()._style(style, mask)
-        return {name: each[0] for name, each in self._sums(style, None).items()}
+        return {name: each[0] for name, each in self._sums(style, masked=False).items()}
 
     def _tiles(self, pictures: Tensor) -> Iterator[Tile]:
         return tiles((pictures.shape[2], pictures.shape[3]), self.tile, self.reach)
@@ -166,20 +163,20 @@ class Tiled(Objective):
             name: [self._place(mask, name, tile, maps[name]) for mask in masks] for name, masks in self.masks.items()
         }
 
-    def _sums(self, pictures: Tensor, masks: Any) -> dict[str, list[Summary]]:
+    def _sums(self, pictures: Tensor, *, masked: bool) -> dict[str, list[Summary]]:
         """The summaries of whole pictures, added up over tiles."""
         sums: dict[str, list[Any]] = {}
         for tile in self._tiles(pictures):
             maps = self._own(tile, pictures)
             with torch.no_grad():
-                found = self.eye.summaries(maps, self._masks(tile, maps) if masks is not None else None)
+                found = self.eye.summaries(maps, self._masks(tile, maps) if masked else None)
             for name, each in found.items():
                 sums[name] = each if name not in sums else [a + b for a, b in zip(sums[name], each, strict=True)]
         return {name: [_plain(one) for one in each] for name, each in sums.items()}
 
     def look(self, pictures: Tensor, *, gradient: bool) -> tuple[Tensor, Tensor, Tensor | None]:
         """Content loss, style loss and the gradient of their sum."""
-        sums = self._sums(pictures, self.masks)
+        sums = self._sums(pictures, masked=True)
         with torch.enable_grad():
             leaves = {name: [_leaf(one) for one in each] for name, each in sums.items()}
             style = self.eye.style_loss(leaves, self.style, self.shares) + pictures.new_zeros(len(pictures))

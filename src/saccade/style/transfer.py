@@ -55,6 +55,7 @@ def style_transfer(
     style_scale: float | Sequence[float] = 1.0,
     masks: Tensor | None = None,
     style_masks: Sequence[Tensor | None] | None = None,
+    erode: int = 0,
     colour: Colour = "style",
     start: Literal["content", "noise"] | float | Tensor = "content",
     optimiser: Literal["lbfgs", "adam"] = "lbfgs",
@@ -89,6 +90,8 @@ def style_transfer(
             style is enlarged.
         masks: (R, H, W) in [0, 1], one for each style: where it goes; see `saccade.style.masks`.
         style_masks: for each style (1, h, w) in [0, 1] or None: which of its places count.
+        erode: pixels of the result by which masks are made narrower, so that no place counts that also sees another
+            region; about half the receptive field of the layers.
         colour: "style" takes the colours of the style, "content" puts those of the content back at the end (by
             luminance), "luminance" transfers only brightness, "linear" and "histogram" recolour the style as the
             content before.
@@ -141,7 +144,7 @@ def style_transfer(
         recoloured = [_recoloured(style.to(whole), whole, colour) for style in styles]
         if colour in ("linear", "histogram"):
             known = {}  # these styles are for this content alone
-        current = _Current(target, recoloured, scales, style_shares, masks, style_masks, tile, known)
+        current = _Current(target, recoloured, scales, style_shares, masks, style_masks, erode, tile, known)
         stages = []
         for at, count in plan(side, steps, smallest):
             finish = max(1, count // 10) if at == side and half else 0
@@ -178,11 +181,13 @@ class _Current:
         shares: Sequence[float] | None,
         masks: Tensor | None,
         style_masks: Sequence[Tensor | None] | None,
+        erode: int,
         tile: int | None,
         known: Known,
     ) -> None:
         self.content, self.styles, self.scales, self.shares = content, styles, scales, shares
-        self.masks, self.style_masks, self.tile, self.known = masks, style_masks, tile, known
+        self.masks, self.style_masks, self.erode = masks, style_masks, erode
+        self.tile, self.known = tile, known
         self.objective: Objective | None = None
 
     def score(self, eye: Eye, pictures: Float[Tensor, "n 3 h w"]) -> Float[Tensor, " n"]:
@@ -202,6 +207,7 @@ class _Current:
             self.shares,
             masks=None if self.masks is None else check_masks(self.masks.to(self.content), side),
             style_masks=self.style_masks,
+            erode=round(self.erode * max(side) / max(self.content.shape[2:])),
             known=self.known,
             **({"tile": tile} if tile else {}),
         )

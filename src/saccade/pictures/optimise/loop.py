@@ -125,8 +125,10 @@ def optimise(
             _check_finite(score, gradient, step)
             if expected is not None and step == done and not torch.allclose(score, expected, rtol=1e-3, atol=1e-4):
                 raise SaccadeError(f"Could not go on from {file}: it was written for another objective. Delete it.")
-            if file is not None and step > done and step % checkpoint_every == 0:
+            if file is not None and step > done and (stopped or step % checkpoint_every == 0):
                 save_checkpoint(file, {**kept, "step": step, "score": score, **vars(run)})
+            if stopped:
+                break
             with torch.no_grad():
                 run.values = (stage.rule or rule)(run.values, score, gradient, run.state)
                 for project in projections:
@@ -136,11 +138,9 @@ def optimise(
             moment = Moment(step + 1, len(plan), score, run.values, parametrise)
             if callback is not None:
                 callback(moment)
-            if stop is not None and step + 1 < len(plan) and stop(moment):
-                stopped = True
-                if file is not None:
-                    save_checkpoint(file, {**kept, "step": step + 1, "score": None, **vars(run)})
-                break
+            stopped = stop is not None and step + 1 < len(plan) and stop(moment)
+            if stopped and file is None:
+                break  # with a file, one more look tells what a run that goes on must find
         with torch.no_grad():
             assert run is not None
             found = parametrise.pictures(_grown(run, stage.rule or rule))
