@@ -1,16 +1,12 @@
 """`saccade style`: pictures in the style of others, by optimisation and by networks trained for it."""
 
-import hashlib
-import inspect
 import json
-import re
 import signal
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from types import NoneType
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
@@ -18,11 +14,11 @@ from torch import Tensor
 
 from saccade import console
 from saccade.console import Device, Json, NetworkName
-from saccade.engine.checkpoint import load_checkpoint, save_checkpoint
 from saccade.engine.files import explain_os_error
 from saccade.engine.precision import choose_device
 from saccade.errors import SaccadeError
 from saccade.networks import load
+from saccade.options import takes
 from saccade.pictures import resize, sample, sample_names
 from saccade.pictures.io import format_of
 from saccade.pictures.optimise import Moment
@@ -37,12 +33,6 @@ from saccade.style.transfer import fitted, style_transfer
 
 DEFAULT = "tinynet-robust"
 SIZE = 512
-IMPLICIT = {"callback", "stop", "checkpoint"}
-"""What the command gives to `style_transfer` by itself."""
-
-LIMITS = {"seconds", "loss"}
-"""With another limit a run is still the same one."""
-
 WRITTEN = {
     "size": "0 for that.",
     "style_shares": "Numbers by comma.",
@@ -65,7 +55,6 @@ TRAINED = {
 }
 """The same for the fields of a recipe that its docstring leaves to their neighbours."""
 
-Command = TypeVar("Command", bound=Callable[..., None])
 Content = Annotated[str, typer.Argument(help="A file, the name of a sample photograph, or a folder of pictures.")]
 Styles = Annotated[list[str], typer.Argument(metavar="STYLE...", help="Files, or names of sample photographs.")]
 Output = Annotated[
@@ -84,55 +73,6 @@ style = typer.Typer(
     help="Repaint pictures in the style of others; train networks that do it in one pass.",
     no_args_is_help=True,
 )
-
-
-def described(function: Callable[..., Any]) -> dict[str, str]:
-    """What the docstring of a function or class says about each of its parameters, in one line each."""
-    names = "|".join(inspect.signature(function).parameters)
-    text = " ".join((inspect.getdoc(function) or "").partition("Returns:")[0].split())
-    parts = re.split(rf"(?:^|(?<=\s))((?:{names})(?:, (?:{names}))*): ", text)[1:]
-    return {
-        name: said.strip() for heads, said in zip(parts[::2], parts[1::2], strict=True) for name in heads.split(", ")
-    }
-
-
-def takes(
-    function: Callable[..., Any], notes: Mapping[str, str], *, only: Collection[str] | None = None, **defaults: Any
-) -> Callable[[Command], Command]:
-    """A decorator: give a command that ends in **options the parameters of a function as options, so that they cannot
-    drift: names, defaults, types, and what its docstring says of them.
-
-    notes: added to that. only: these alone. defaults: other ones. Types that a command line cannot give become text.
-    """
-    said, hints = described(function), get_type_hints(function)
-
-    def option(parameter: inspect.Parameter) -> inspect.Parameter:
-        name, default = parameter.name, defaults.get(parameter.name, parameter.default)
-        kind = hints[name]
-        if not _simple(kind):
-            kind, default = (str | None, None) if default is None else (str, str(default))
-        flags = ("--network", "-n") if name == "network" else (f"--{name.replace('_', '-')}",)
-        help = f"{said.get(name, '')} {notes.get(name, '')}".strip()
-        annotation: Any = Annotated[kind, typer.Option(*flags, help=help)]
-        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-
-    def decorate(command: Command) -> Command:
-        own = [p for p in inspect.signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD]
-        there = {p.name for p in own} | IMPLICIT
-        more = [p for p in inspect.signature(function).parameters.values() if p.name not in there]
-        options = [option(p) for p in more if only is None or p.name in only]
-        vars(command)["__signature__"] = inspect.Signature([*own, *options])
-        return command
-
-    return decorate
-
-
-def _simple(kind: Any) -> bool:
-    """Whether a command line can give it: a number, text, a choice, or nothing instead."""
-    if get_origin(kind) is Literal or kind in (int, float, str, bool):
-        return True
-    parts = [part for part in get_args(kind) if part is not NoneType]
-    return len(parts) == 1 < len(get_args(kind)) and _simple(parts[0])
 
 
 @style.command(
@@ -187,16 +127,12 @@ def pictures(
             picture = original.colour[None].to(on)
             if masks is not None:
                 settings["masks"] = check_masks(masks, (picture.shape[2], picture.shape[3]))
-            run = _digest(picture, painted, settings | {"network": name})
-            _check_same(part, run)
             with _watching(source, target, original, every, keep_grey) as (told, last):
                 made = style_transfer(
                     picture, painted, callback=told, stop=lambda moment: interrupted(), checkpoint=part, **settings
                 )
             write_like(made[0].cpu(), target, original, keep_grey=keep_grey)
-            if interrupted() and part.exists():
-                save_checkpoint(part, {**load_checkpoint(part), "command": run})
-            else:
+            if not interrupted():
                 part.unlink(missing_ok=True)
             rows.append({"file": str(target), "size": list(made.shape[2:]), **last})
             if interrupted():
@@ -456,34 +392,6 @@ def _check_count(option: str, given: int, wanted: int) -> None:
     if given != wanted:
         raise SaccadeError(
             f"{option} gives {given} regions for {wanted} styles, expected one for each; a style may be named twice."
-        )
-
-
-def _digest(picture: Tensor, styles: list[Tensor], settings: dict[str, Any]) -> str:
-    """What tells runs apart."""
-    digest = hashlib.sha256()
-
-    def add(value: Any) -> None:
-        if isinstance(value, Tensor):
-            digest.update(repr(tuple(value.shape)).encode() + value.cpu().contiguous().numpy().tobytes())
-        elif isinstance(value, list):
-            for one in value:
-                add(one)
-        else:
-            digest.update(repr(value).encode())
-
-    add([picture, *styles])
-    for name, value in sorted(settings.items()):
-        if name not in LIMITS:
-            add([name, value])
-    return digest.hexdigest()
-
-
-def _check_same(part: Path, run: str) -> None:
-    """The loop knows the picture and the steps of a checkpoint; what else belongs to a run is said here."""
-    if part.exists() and load_checkpoint(part).get("command", run) != run:
-        raise SaccadeError(
-            f"Could not go on from {part}: it was written for other pictures or settings. Give those, or delete it."
         )
 
 

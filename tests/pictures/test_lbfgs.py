@@ -127,7 +127,7 @@ def test_the_mean_of_the_steps_in_closed_form():
     torch.testing.assert_close(found, mean, rtol=1e-12, atol=1e-14)
 
 
-def test_stages_go_through_their_sizes_objectives_and_rules():
+def test_stages_go_through_their_sizes_and_objectives():
     seen: list[tuple[int, int]] = []
 
     def rising(x: Tensor) -> Tensor:
@@ -138,11 +138,11 @@ def test_stages_go_through_their_sizes_objectives_and_rules():
     stages = [
         Stage((3, 4), 2),
         Stage((8, 12), 1, lambda x: -rising(x)),
-        Stage((8, 12), 1, rule=Plain(0.5)),
+        Stage((8, 12), 2),
     ]
     found = optimise(rising, start, stages=stages, rule=Plain(0.01))
-    assert seen == [(3, 4)] * 2 + [(8, 12)] * 2
-    torch.testing.assert_close(found, start + 0.02 - 0.01 + 0.5)
+    assert seen == [(3, 4)] * 2 + [(8, 12)] * 3
+    torch.testing.assert_close(found, start + 0.02 - 0.01 + 0.02)
     assert resize(start, (3, 4)).shape == (1, 3, 3, 4)
 
 

@@ -47,12 +47,11 @@ class Moment:
 
 @dataclass(frozen=True)
 class Stage:
-    """Some steps at one size: (height, width). `objective` and `rule` stand for those of the run, if given."""
+    """Some steps at one size: (height, width). `objective` stands for that of the run, if given."""
 
     size: tuple[int, int]
     steps: int
     objective: Score | None = None
-    rule: Rule | None = None
 
 
 def optimise(
@@ -112,14 +111,14 @@ def optimise(
             stages = [Stage(_smaller(start, octave_scale**k), steps) for k in reversed(range(octaves))]
         plan = [(stage, within) for stage in stages for within in range(stage.steps)]
         file = Path(checkpoint) if checkpoint is not None else None
-        settings = [(stage.size, stage.steps, _said(stage.rule or rule)) for stage in stages]
-        kept = {"run": _name(start, settings, parametrise, average, seed)} if file else {}
+        settings = [(stage.size, stage.steps) for stage in stages]
+        kept = {"run": _name(start, settings, rule, parametrise, average, seed)} if file else {}
         done, run, expected = _take_up(file, kept, start)
         stopped = False
         for step in range(done, len(plan)):
             stage, within = plan[step]
             if run is None or run.size != stage.size:
-                run = _enter(run, stage.size, start, parametrise, plan[step - 1][0].rule or rule)
+                run = _enter(run, stage.size, start, parametrise, rule)
             random = generator(seed, 1, step)
             score, gradient = _slope(stage.objective or objective, penalty, parametrise, transforms, run.values, random)
             _check_finite(score, gradient, step)
@@ -130,7 +129,7 @@ def optimise(
             if stopped:
                 break
             with torch.no_grad():
-                run.values = (stage.rule or rule)(run.values, score, gradient, run.state)
+                run.values = rule(run.values, score, gradient, run.state)
                 for project in projections:
                     run.values = project(run.values, gradient, within)
                 if average:
@@ -143,7 +142,7 @@ def optimise(
                 break  # with a file, one more look tells what a run that goes on must find
         with torch.no_grad():
             assert run is not None
-            found = parametrise.pictures(_grown(run, stage.rule or rule))
+            found = parametrise.pictures(_grown(run, rule))
             if found.shape != start.shape:
                 found = _over(found, start)
             found = found.clone(memory_format=torch.contiguous_format)

@@ -1,15 +1,12 @@
 """Export a style network to ONNX, believed only after the exported file gave the same pictures."""
 
-import logging
-import warnings
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from saccade.engine.files import atomic_path
-from saccade.engine.guards import evaluating
 from saccade.errors import SaccadeError
+from saccade.networks.export import exported
 from saccade.style.fast.network import FastStyle, Style
 
 SIZES = ((96, 128), (64, 52), (128, 96))
@@ -33,40 +30,16 @@ def export_fast(network: FastStyle, path: str | Path, *, style: Style = None, to
     the largest difference of a pixel value. Raises `SaccadeError` if the extra `export` is not installed or the
     difference exceeds `tolerance`; then no file is left.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise SaccadeError(
-            "Exporting needs onnx, onnxscript and onnxruntime: `pip install saccade[export]`."
-        ) from error
     one = _OneStyle(network, style)
     device = next(network.parameters()).device
     draw = torch.Generator().manual_seed(0)
     batches = [torch.rand(3 - i, 3, h, w, generator=draw) for i, (h, w) in enumerate(SIZES)]
-    with evaluating(one), atomic_path(path) as temporary, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter warns, and logs, about its own internals
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        n, h, w = torch.export.Dim("n"), torch.export.Dim("h4", min=2), torch.export.Dim("w4", min=2)
-        torch.onnx.export(
-            one,
-            (batches[0].to(device),),
-            str(temporary),
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-            input_names=["pictures"],
-            output_names=["restyled"],
-            dynamic_shapes=({0: n, 2: 4 * h, 3: 4 * w},),
-        )
-        session = onnxruntime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"])
-        difference = 0.0
-        for pictures in batches:
-            (found,) = session.run(["restyled"], {"pictures": pictures.numpy()})
-            apart = (torch.from_numpy(found) - one(pictures.to(device)).cpu()).abs().max()
-            difference = max(difference, float(apart))
+    n, h, w = torch.export.Dim("n"), torch.export.Dim("h4", min=2), torch.export.Dim("w4", min=2)
+    with exported(one, batches[0], path, output="restyled", free={0: n, 2: 4 * h, 3: 4 * w}) as run:
+        difference = max(float((run(each) - one(each.to(device)).cpu()).abs().max()) for each in batches)
         if not difference <= tolerance:
             raise SaccadeError(
-                f"Exporting {network.name}: the ONNX file is off by {difference:.2g} in a pixel, more "
-                f"than {tolerance:g}; no file was written."
+                f"Exporting {network.name}: the ONNX file is off by {difference:.2g} in a pixel, more than "
+                f"{tolerance:g}; no file was written."
             )
     return difference
