@@ -91,7 +91,7 @@ def styled_section(number: int, styled: Styled) -> str:
             f"content and had the style of the other. {two}"
         )
         + _figures(rows)
-        + made_by('saccade.style.style_transfer(content, style, network="tinynet-robust")')
+        + made_by("saccade style photo.jpg painting.jpg -o out.png")
         + passes,
     )
 
