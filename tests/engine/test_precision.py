@@ -73,3 +73,9 @@ def test_devices_by_name():
     for wrong in ("gpu!", "cuda:99"):
         with pytest.raises(SaccadeError, match="cannot be used here"):
             choose_device(wrong)
+
+
+@pytest.mark.parametrize("without", [torch.no_grad, torch.inference_mode])
+def test_auto_works_where_gradients_are_off(without):
+    with without():
+        assert choose_precision(CPU, "auto").name in ("fp32", "bf16")

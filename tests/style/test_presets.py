@@ -14,7 +14,7 @@ from saccade.style.objective import Objective
 from saccade.style.presets import PRESETS, find_preset
 from saccade.style.score import score
 
-SIZES = {"vgg19": {"num_classes": 2}, "squeezenet1_1": {"num_classes": 2}, "tinynet": {"widths": (8, 8, 8, 8)}}
+SIZES = {"vgg19_thin16x": {}, "squeezenet1_1": {"num_classes": 2}, "tinynet": {"widths": (8, 8, 8, 8)}}
 
 
 @lru_cache(maxsize=1)
@@ -30,7 +30,7 @@ def picture(h: int, w: int, seed: int, count: int = 1) -> Tensor:
     return torch.rand(count, 3, h, w, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-CASES = [(n, p) for n in ("tinynet", "squeezenet1_1") for p in PRESETS if len(PRESETS[p].style_weights) <= 5]
+CASES = [(n, p) for n in SIZES for p in PRESETS if len(PRESETS[p].style_weights) <= 5]
 
 
 @pytest.mark.parametrize(("name", "preset"), CASES)

@@ -53,13 +53,14 @@ def choose_precision(device: torch.device, wanted: str = "auto") -> Precision:
         raise SaccadeError(f"Precision must be auto, fp32 or bf16, got {wanted!r}.")
     if device.type == "mps":
         return Precision("fp32", "bfloat16 is not used on MPS")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        pictures, weight = torch.randn(16, 64, 16, 16), torch.randn(64, 64, 3, 3) / 24
-    pictures = pictures.to(device, memory_format=torch.channels_last)
-    weight = weight.to(device, memory_format=torch.channels_last).requires_grad_()
-    full_time, full = _time_convolution(pictures, weight, enabled=False)
-    half_time, half = _time_convolution(pictures, weight, enabled=True)
+    with torch.inference_mode(False), torch.enable_grad():
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            pictures, weight = torch.randn(16, 64, 16, 16), torch.randn(64, 64, 3, 3) / 24
+        pictures = pictures.to(device, memory_format=torch.channels_last)
+        weight = weight.to(device, memory_format=torch.channels_last).requires_grad_()
+        full_time, full = _time_convolution(pictures, weight, enabled=False)
+        half_time, half = _time_convolution(pictures, weight, enabled=True)
     error = float((half - full).norm() / full.norm())
     speed = full_time / half_time
     if not error < 0.02:  # so that NaN counts as wrong
