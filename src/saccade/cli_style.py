@@ -2,7 +2,6 @@
 
 import json
 import signal
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -13,20 +12,26 @@ from rich.text import Text
 from torch import Tensor
 
 from saccade import console
+from saccade.cli_style_options import (
+    check_folder,
+    check_writable,
+    masks_of,
+    original_of,
+    read_options,
+    targets_of,
+)
 from saccade.console import Device, Json, NetworkName
-from saccade.engine.files import explain_os_error
 from saccade.engine.precision import choose_device
 from saccade.errors import SaccadeError
 from saccade.networks import load
 from saccade.options import takes
-from saccade.pictures import resize, sample, sample_names
-from saccade.pictures.io import format_of
+from saccade.pictures import resize
 from saccade.pictures.optimise import Moment
-from saccade.pictures.original import Original, read_original, write_like
-from saccade.style.fast.apply import apply_fast, pairs, restyle_files
+from saccade.pictures.original import Original, write_like
+from saccade.style.fast.apply import apply_fast, restyle_files
 from saccade.style.fast.network import load_fast, shipped_styles
 from saccade.style.fast.train import FAST, FastRecipe, Row, train_fast
-from saccade.style.masks import check_masks, read_masks, region_colours
+from saccade.style.masks import check_masks
 from saccade.style.presets import PRESETS, find_preset
 from saccade.style.score import score as judge
 from saccade.style.transfer import fitted, style_transfer
@@ -101,13 +106,13 @@ def pictures(
             raise SaccadeError(f"--preserve-colour is --colour content; --colour {options['colour']} is another.")
         options["colour"] = "content"
     several = Path(content).expanduser().is_dir()
-    todo = _targets(content, output)
+    todo = targets_of(content, output)
     for _, target in todo:
-        _check_writable(target)
+        check_writable(target)
     on = choose_device(device)
-    painted = [_original(name).colour[None].to(on) for name in styles]
-    settings = options | _read(options)
-    masks, settings["style_masks"] = _masks(options["masks"], options["style_masks"], painted)
+    painted = [original_of(name).colour[None].to(on) for name in styles]
+    settings = options | read_options(options)
+    masks, settings["style_masks"] = masks_of(options["masks"], options["style_masks"], painted)
     name = options["network"]
     settings["network"] = load(name).to(on)
     console.say(f"{name} looks at the pictures.")
@@ -123,7 +128,7 @@ def pictures(
             if several and target.exists() and not part.exists():
                 console.say(f"{target} is there already.")
                 continue
-            original = _original(source)
+            original = original_of(source)
             picture = original.colour[None].to(on)
             if masks is not None:
                 settings["masks"] = check_masks(masks, (picture.shape[2], picture.shape[3]))
@@ -159,8 +164,8 @@ def score(
 ) -> None:
     """Judge a picture by a preset: its content, style and variation, to be as small as possible."""
     on = choose_device(device)
-    one, wanted, *painted = (_original(name).colour[None].to(on) for name in (picture, content, *styles))
-    read = _read(options)
+    one, wanted, *painted = (original_of(name).colour[None].to(on) for name in (picture, content, *styles))
+    read = read_options(options)
     longer = max(one.shape[2:])
     scale = read["style_scale"]
     scales = [scale] * len(styles) if isinstance(scale, float) else scale
@@ -213,8 +218,8 @@ def train(
     """
     if output.suffix != ".safetensors":
         raise SaccadeError(f"Could not train {output}: the suffix is {output.suffix!r}, expected .safetensors.")
-    _check_folder(output)
-    painted = {Path(name).stem: _original(name).colour for name in styles}
+    check_folder(output)
+    painted = {Path(name).stem: original_of(name).colour for name in styles}
     if len(painted) != len(styles):
         raise SaccadeError("Could not train a style network: two styles have one name; rename a file.")
     on = choose_device(device)
@@ -260,9 +265,9 @@ def apply(
 
     In a folder, pictures that are there already are skipped.
     """
-    todo = _targets(picture, output)
+    todo = targets_of(picture, output)
     for _, target in todo:
-        _check_writable(target)
+        check_writable(target)
     found = load_fast(network).to(choose_device(device))
     if Path(picture).expanduser().is_dir():
         folder = todo[0][1].parent
@@ -272,7 +277,7 @@ def apply(
             ):
                 progress(done + 1, len(todo))
     else:
-        original = _original(picture)
+        original = original_of(picture)
         colour = original.colour[None] if size is None else resize(original.colour[None], size)
         made = apply_fast(found, colour, style=style)
         write_like(made[0].cpu(), todo[0][1], original, keep_grey=keep_grey)
@@ -288,111 +293,6 @@ def networks(as_json: Json = False) -> None:
         for name, p in shipped_styles().items()
     ]
     console.table(["network", "styles", "MB"], rows, as_json)
-
-
-def _targets(content: str, output: Path | None) -> list[tuple[str, Path]]:
-    """Each picture with the file that its result goes to."""
-    if Path(content).expanduser().is_dir():
-        return [(str(source), target) for source, target in pairs(content, output or Path("styled"))]
-    output = (output or Path("style.png")).expanduser()
-    if output.is_dir():
-        return [(content, pairs(content, output)[0][1])]
-    if output.resolve() == Path(content).expanduser().resolve():
-        raise SaccadeError(f"Could not restyle {content}: the result would replace it; choose another file.")
-    return [(content, output)]
-
-
-def _check_writable(target: Path) -> None:
-    format_of(target)
-    _check_folder(target)
-
-
-def _check_folder(target: Path) -> None:
-    """Say before the work, and not after it, that its result cannot be written."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=target.parent):
-            pass
-    except OSError as error:
-        raise explain_os_error(error, target) from error
-
-
-def _original(name: str) -> Original:
-    """A picture file, or the sample photograph of that name."""
-    if name in sample_names() and not Path(name).exists():
-        return Original(sample(name), None, False, 8, None)
-    return read_original(Path(name).expanduser())
-
-
-def _read(options: dict[str, Any]) -> dict[str, Any]:
-    """The options that are text, as `style_transfer` takes them; masks aside."""
-    read: dict[str, Callable[[str], Any]] = {
-        "style_shares": lambda text: _numbers("--style-shares", text),
-        "style_scale": _scale,
-        "content_layers": _split,
-        "style_layers": _split,
-        "start": _start,
-    }
-    found = {name: read[name](value) for name, value in options.items() if name in read and value is not None}
-    if options.get("size") == 0:
-        found["size"] = None
-    return {name: None for name in read if name in options} | found
-
-
-def _split(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",")]
-
-
-def _numbers(option: str, text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise SaccadeError(f"{option} got {text!r}; numbers by comma are expected, as in 2,1.") from None
-
-
-def _scale(text: str) -> float | list[float]:
-    scales = _numbers("--style-scale", text)
-    return scales if len(scales) > 1 else scales[0]
-
-
-def _start(text: str) -> str | float | Tensor:
-    if text in ("content", "noise"):
-        return text
-    try:
-        return float(text)
-    except ValueError:
-        return _original(text).colour[None]
-
-
-def _masks(masks: str | None, style_masks: str | None, styles: list[Tensor]) -> tuple[Tensor | None, Any]:
-    """The masks (R, H, W) and, for each style, its own (1, h, w), as far as they are given.
-
-    One picture for several styles is a drawing, whose colours are those of both drawings if there are two.
-    """
-    drawings = [text for text in (masks, style_masks) if text is not None and "," not in text and len(styles) > 1]
-    colours = region_colours(*drawings) if drawings else None
-    if colours is not None:
-        shown = ", ".join("#" + "".join(f"{round(255 * v):02x}" for v in colour) for colour in colours.tolist())
-        console.say(f"The regions, in the order of the styles: {shown}.")
-    regions, own = None, None
-    if masks is not None:
-        regions = read_masks(masks, colours=colours) if masks in drawings else read_masks(_split(masks))
-        _check_count("--masks", len(regions), len(styles))
-    if style_masks is not None:
-        if style_masks in drawings:
-            own = list(read_masks(style_masks, colours=colours)[:, None])
-        else:
-            own = [read_masks([file]) for file in _split(style_masks)]
-        _check_count("--style-masks", len(own), len(styles))
-        own = [check_masks(mask, (s.shape[2], s.shape[3])).to(s) for mask, s in zip(own, styles, strict=True)]
-    return regions, own
-
-
-def _check_count(option: str, given: int, wanted: int) -> None:
-    if given != wanted:
-        raise SaccadeError(
-            f"{option} gives {given} regions for {wanted} styles, expected one for each; a style may be named twice."
-        )
 
 
 @contextmanager
