@@ -15,36 +15,30 @@ reaches is judged by one function in float32, outside of the time.
 SACCADE_ARCHIVES names the folder with `art/` and the networks. Times are seconds of the processor.
 """
 
-import copy
 import json
 import resource
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from common import Results, arguments, prepare, table
+from common import Results, arguments, prepare
+from style_page import page
+from style_plain import PRESET, Plain, Trace, descend_plainly, network_of, picture_of
 from torch import Tensor, nn
 
-import saccade
-from saccade.engine.fetch import archive_folders
 from saccade.engine.guards import differentiable
 from saccade.engine.precision import choose_precision
 from saccade.engine.seeding import generator
-from saccade.errors import SaccadeError
-from saccade.networks import Network, build
-from saccade.pictures import read, resize
+from saccade.networks import Network
 from saccade.pictures.optimise import LBFGS, Stage, optimise
-from saccade.style import Preset, score, style_transfer
+from saccade.style import score, style_transfer
 from saccade.style.eye import Eye
 from saccade.style.objective import Objective
-from saccade.style.statistics import Gram
-from saccade.style.transfer import fitted
 
 ENTRIES = ("descent", "memory", "large", "pyramid", "wolfe")
 NETWORKS = ("vgg19_thin16x", "squeezenet1_0")
@@ -54,7 +48,6 @@ PAIRS = (
     ("golden_gate", "shipwreck"),
     ("golden_gate", "starry_night"),
 )
-PRESET = Preset(content_weights=(1.0,), content_relative=True, style_weights=(1.0,) * 5, statistic=Gram(relative=True))
 STRIDE = 20
 
 
@@ -72,130 +65,6 @@ class Settings:
 
 
 SMOKE = Settings(("tiny",), (("noise", "waves"),), 48, 40, (32, 48), 64, (64, 32, 20))
-
-
-def network_of(name: str) -> Network:
-    """A network by name; "tiny" has random weights and few channels."""
-    if name != "tiny":
-        return saccade.load(name)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        settings: dict[str, Any] = {"widths": (8, 8, 8, 8), "units": (1, 1, 1, 1)}
-        return Network(build("tinynet", **settings), name="tiny", architecture=("tinynet", settings)).eval()
-
-
-def picture_of(name: str, side: int) -> Tensor:
-    """(1, 3, h, w) with the longer side given: a picture of the archive `art`, or generated."""
-    if name in ("noise", "waves"):
-        seed = generator(len(name), ord(name[0]))
-        small = torch.rand(1, 3, 6, 8, generator=seed)
-        return resize(small, (3 * side // 4, side)).clamp(0, 1)
-    found = [folder / "art" / f"{name}.jpg" for folder in archive_folders()]
-    file = next((path for path in found if path.is_file()), None)
-    if file is None:
-        raise SaccadeError(
-            f"There is no picture art/{name}.jpg in the archives; name their folder in SACCADE_ARCHIVES."
-        )
-    picture = read(file)[None]
-    return resize(picture, fitted((picture.shape[2], picture.shape[3]), side)).clamp(0, 1)
-
-
-class Plain(nn.Module):
-    """The network cut behind its last tap, its maps by forward hooks, and the targets, found without a graph."""
-
-    def __init__(self, network: Network, content: Tensor, style: Tensor) -> None:
-        super().__init__()
-        layers = Eye(network, PRESET).layers  # names only
-        self.content_taps, self.style_taps = layers.content, layers.style
-        module = copy.deepcopy(network.module).requires_grad_(False)
-        order = getattr(module, "order", None) or _order(module)
-        last = max(
-            place for place, name in enumerate(order) for tap in layers.style if f"{tap}.".startswith(f"{name}.")
-        )
-        self.trunk = nn.Sequential(*[module.get_submodule(name) for name in order[: last + 1]])
-        self.register_buffer("mean", network.mean.clone())
-        self.register_buffer("std", network.std.clone())
-        self.maps: dict[str, Tensor] = {}
-        for tap in {*self.content_taps, *self.style_taps}:
-            module.get_submodule(tap).register_forward_hook(self._keep(tap))
-        with torch.no_grad():
-            self._run(content)
-            self.content = [self.maps[tap].detach() for tap in self.content_taps]
-            self._run(style)
-            self.style = [_gram(self.maps[tap]).detach() for tap in self.style_taps]
-
-    def forward(self, picture: Tensor) -> Tensor:
-        self._run(picture)
-        loss = picture.new_zeros(())
-        for tap, target in zip(self.content_taps, self.content, strict=True):
-            loss = loss + (self.maps[tap] - target).square().sum() / target.square().sum()
-        for tap, target in zip(self.style_taps, self.style, strict=True):
-            loss = loss + (_gram(self.maps[tap]) - target).square().sum() / target.square().sum()
-        return loss
-
-    def _run(self, picture: Tensor) -> None:
-        self.trunk((picture - self.mean) / self.std)
-
-    def _keep(self, tap: str) -> Callable[[nn.Module, Any, Tensor], None]:
-        def hook(layer: nn.Module, given: Any, output: Tensor) -> None:  # noqa: ARG001 - PyTorch's signature
-            self.maps[tap] = output
-
-        return hook
-
-
-def _order(module: nn.Module) -> list[str]:
-    if isinstance(getattr(module, "features", None), nn.Sequential):
-        return [f"features.{name}" for name, _ in module.features.named_children()]  # type: ignore[union-attr,operator]
-    return [name for name, _ in module.named_children()]
-
-
-def _gram(maps: Tensor) -> Tensor:
-    _, channels, h, w = maps.shape
-    flat = maps.view(channels, h * w)
-    return flat @ flat.T / (channels * h * w)
-
-
-@dataclass
-class Trace:
-    """Pictures on the way: after how many looks, after how many seconds; `seconds` so far."""
-
-    seconds: float = 0.0
-    points: list[tuple[int, float, Tensor]] = field(default_factory=list)
-
-    def losses(self, judge: Callable[[Tensor], float]) -> list[tuple[int, float, float]]:
-        """(looks, seconds, loss) of each."""
-        return [(looks, seconds, judge(picture)) for looks, seconds, picture in self.points]
-
-
-def descend_plainly(model: Plain, start: Tensor, looks: int, trace: Trace, *, wolfe: bool = False) -> Iterator[None]:
-    """The plain loop; gives way after every call of the optimiser. Its time is that between."""
-    picture = start.clone().requires_grad_()
-    settings: dict[str, Any] = {"line_search_fn": "strong_wolfe"} if wolfe else {}
-    optimizer = torch.optim.LBFGS([picture], **settings)
-    count, begun = 0, time.process_time()
-
-    def closure() -> Tensor:
-        nonlocal count, begun
-        if not wolfe:
-            with torch.no_grad():
-                picture.clamp_(0, 1)
-        if count % 10 == 0 and count <= looks:
-            now = time.process_time()
-            trace.points.append((count, trace.seconds + now - begun, picture.detach().clamp(0, 1)))
-            begun += time.process_time() - now
-        optimizer.zero_grad()
-        loss = model(picture)
-        loss.backward()
-        count += 1
-        return loss  # type: ignore[no-any-return]
-
-    while count < looks:
-        optimizer.step(closure)  # type: ignore[no-untyped-call]
-        trace.seconds += time.process_time() - begun
-        if count >= looks:
-            trace.points.append((count, trace.seconds, picture.detach().clamp(0, 1)))
-        yield
-        begun = time.process_time()
 
 
 def halves() -> bool:
@@ -490,124 +359,6 @@ def measure(results: Results, settings: Settings, entries: Sequence[str]) -> Non
             side=settings.side,
             looks=settings.looks,
         )
-
-
-def number(value: float | None, digits: int = 1) -> str:
-    return "not reached" if value is None else f"{value:.{digits}f}"
-
-
-def descents(results: Results, prefix: str) -> str:
-    """A table of descents, and their ratios in a sentence."""
-    rows, ratios = [], {}
-    for key, cell in results.cells.items():
-        if not key.startswith(prefix):
-            continue
-        _, name, pair = key.split("/")
-        v = cell["values"]
-        ratios.setdefault(name, []).append(v["ratio"])
-        rows.append(
-            [
-                name,
-                pair.replace("+", " + "),
-                f"{v['start']:.3f}",
-                f"{v['final plain']:.4f}",
-                f"{v['looks plain']}, {v['seconds plain']:.1f}",
-                f"{number(v['looks ours'], 0)}, {number(v['seconds ours'])}",
-                number(v["ratio"], 2),
-                f"{v['plain at equal seconds']:.4f} / {v['ours at equal seconds']:.4f} ({v['equal seconds']:.0f} s)",
-                f"{v['final ours']:.4f}",
-            ]
-        )
-    head = ["network", "content + style", "loss at the start", "loss of plain at its end", "its looks, s"]
-    head += ["ours to that loss: looks, s", "plain by ours", "loss at equal time, plain / ours", "ours at its end"]
-    lines = [table(head, rows), ""]
-    for name, each in ratios.items():
-        reached = sorted(ratio for ratio in each if ratio is not None)
-        if reached:
-            lines.append(
-                f"- {name}: ours is there in 1/{statistics.median(reached):.2f} of the time (median; "
-                f"{reached[0]:.2f} to {reached[-1]:.2f}; {len(reached)} of {len(each)} pairs got there)"
-            )
-        else:
-            lines.append(f"- {name}: ours got there for none of {len(each)} pairs")
-    return "\n".join(lines)
-
-
-def page(results: Results) -> str:
-    """What was measured so far."""
-    parts = []
-    cells = results.cells
-    if results.find("descent/"):
-        ends = results.find("descent/")
-        off = max(abs(v[f"final {side}, float64"] / v[f"final {side}"] - 1) for v in ends for side in ("plain", "ours"))
-        parts += [
-            "## To the same loss",
-            "Time is processor seconds; a look is one value with its gradient. Ours is `optimise` with L-BFGS in "
-            "the box [0, 1] (memory 20), the network in 16 bits where that is faster, the last tenth of the looks in "
-            "float32. Its time includes the targets, that of the plain loop does not. Losses are of recorded pictures, "
-            "one every ten looks, so a crossing is known to ten looks.",
-            descents(results, "descent/"),
-            f"The two programs' objectives differ by {max(v['objectives apart'] for v in ends):.0e} of their value at "
-            f"the start; the final losses by up to {off:.0e} from those that `score` finds in float64.",
-        ]
-    if results.find("wolfe/"):
-        parts += [
-            "## Beside a line search",
-            'The plain loop with line_search_fn="strong_wolfe" and without the clamp; its pictures are clamped before '
-            "they are judged.",
-            descents(results, "wolfe/"),
-        ]
-    for key in (key for key in cells if key.startswith("pyramid/")):
-        v, (side, smallest, _) = cells[key]["values"], cells[key]["settings"]["sizes"]
-        rows = [
-            ["plain", v["looks plain"], f"{v['seconds plain']:.0f}", f"{v['final plain']:.4f}"],
-            [
-                "ours",
-                f"{v['steps done']} of {v['steps planned']}, at all sizes",
-                f"{v['seconds ours']:.0f}",
-                f"{v['final ours']:.4f}",
-            ],
-        ]
-        parts += [
-            "## From small to large",
-            f"{key.split('/')[1]}, {key.split('/')[2].replace('+', ' + ')}, {side} pixels; ours begins at {smallest} "
-            "and "
-            f"is stopped at the time of the plain loop. The loss at the start is {v['start']:.3f}; n = 1.",
-            table(["side", "looks", "s", "loss"], rows),
-        ]
-    if results.find("memory/"):
-        rows = []
-        for key in (key for key in cells if key.startswith("memory/")):
-            v, name = cells[key]["values"], key.split("/")[1]
-            grown = cells.get(f"growth/{name}", {"values": {}})["values"]
-            for side in ("plain", "ours", "ours in 16 bits"):
-                back, state = v[f"{side}, way back"], v[f"{side}, optimiser"]
-                more = f"{grown[side]:.0f}" if side in grown else ""
-                rows.append([name, side, f"{back:.0f}", f"{state:.0f}", f"{back + state:.0f}", more])
-        sides = " and ".join(
-            f"{s}" for key in cells if key.startswith("growth/") for s in cells[key]["settings"]["sides"]
-        )
-        parts += [
-            "## Memory",
-            "Bytes per pixel. Way back: distinct storages that autograd saves, without weights. Optimiser: its "
-            "state with "
-            "a full history, 100 steps for PyTorch's default, 10 for ours (the default of `style_transfer`)."
-            + (
-                f" Process: the peaks of fresh processes at {sides} pixels, apart, by pixels of the larger."
-                if sides
-                else ""
-            ),
-            table(["network", "side", "way back", "optimiser", "sum", "process"], rows),
-        ]
-    for v in results.find("large/"):
-        minutes = f", {v['minutes']:.1f} minutes on the wall clock beside other work" if "minutes" in v else ""
-        parts += [
-            "## Large",
-            f"{v['width']} x {v['height']} pixels in tiles with Adam, four steps at half the size, two at the full: a"
-            " "
-            f"peak of {v['bytes'] / 2**30:.2f} GiB, {v['cpu seconds'] / 60:.1f} minutes of the processor{minutes}.",
-        ]
-    return "\n\n".join(parts)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from common import ROOT, arguments, prepare, table
-from style import network_of, picture_of
+from style_plain import network_of, picture_of
 from torch import Tensor
 
 from saccade.pictures import read, resize, sample, write
