@@ -40,6 +40,7 @@ SMALL: dict[str, dict[str, str]] = {  # notebook: {text: what stands there in th
         "else 128  #": "else 12  #",
         "FIFTY_EPOCHS = 80": "FIFTY_EPOCHS = 3",
     },
+    "style_transfer.ipynb": {"else 224  #": "else 72  #", "else 120  #": "else 9  #", "smallest=96": "smallest=48"},
 }
 
 # Answers with a mistake, for each exercise of each notebook: (exercise, right, wrong).
@@ -149,6 +150,31 @@ MISTAKES: dict[str, list[tuple[str, str, str]]] = {
         ("exercise-11", "dot_product_attention(h, grid)", "dot_product_attention(grid.mean((2, 3)), grid)"),
         ("exercise-11", "torch.cat([x[:, t], read], 1)", "torch.cat([x[:, t], read.detach()], 1)"),
     ],
+    "style_transfer.ipynb": [
+        ("exercise-1", ".square().sum()", ".square().mean()"),
+        ("exercise-1", ".square().sum()", ".abs().sum()"),
+        ("exercise-1", "content_weight * (", "0.5 * content_weight * ("),
+        ("exercise-1", "content_weight * (", "("),
+        ("exercise-2", "/ (c * h * w)", "/ (h * w)"),
+        ("exercise-2", "if normalise else gram", "if not normalise else gram"),
+        ("exercise-2", "flat @ flat.transpose(1, 2)", "flat.transpose(1, 2) @ flat"),
+        ("exercise-2", "features.reshape(n, c, h * w)", "features.transpose(1, 2).reshape(n, c, h * w)"),
+        ("exercise-3", "weight * (", "("),
+        ("exercise-3", "gram_matrix(feats[layer])", "gram_matrix(feats[layer], False)"),
+        ("exercise-3", "feats[layer]", "feats[0]"),
+        ("exercise-3", "loss + weight", "weight"),
+        ("exercise-3", ".square().sum()", ".square().mean()"),
+        ("exercise-4", "across.square().sum()", "0"),
+        ("exercise-4", "down.square().sum()", "down.abs().sum()"),
+        ("exercise-4", "img[:, :, 1:] - img[:, :, :-1]", "img[:, :, 2:] - img[:, :, :-2]"),
+        ("exercise-4", "tv_weight * (", "("),
+        ("exercise-5", "masks[:, :, None]", "masks[:, :, None].sqrt()"),
+        ("exercise-5", "/ (c * h * w)", "/ (c * masks.sum((2, 3)))[:, :, None, None]"),
+        ("exercise-5", "if normalise else gram", "if not normalise else gram"),
+        ("exercise-6", "content_masks[layer]", "content_masks[layer].flip(1)"),
+        ("exercise-6", "weight * (", "("),
+        ("exercise-6", ".square().sum()", ".square().mean()"),
+    ],
 }  # fmt: skip
 
 
@@ -180,7 +206,7 @@ def kinds(cell: NotebookNode) -> set[str]:
 
 
 def pictures(cell: NotebookNode) -> int:
-    return sum("image/png" in output.get("data", {}) for output in cell.outputs)
+    return sum(bool({"image/png", "image/jpeg"} & set(output.get("data", {}))) for output in cell.outputs)
 
 
 def test_every_notebook_is_tested() -> None:

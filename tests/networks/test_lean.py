@@ -238,3 +238,38 @@ def test_outside_of_it_all_is_as_before():
     y = network(x.requires_grad_())
     assert "Relu" in type(y.grad_fn.next_functions[0][0]).__name__  # PyTorch's own node
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_shared_relu_keeps_its_output_and_no_mask():
+    network = made(lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3), nn.ReLU()))
+    network.requires_grad_(False)
+    x, lean = pictures(1, 3, 20, 20, dtype=torch.float32), Lean()
+    held = []
+
+    def run(x: Tensor, *shared: nn.Module) -> Tensor:
+        with lean, lean.sharing(shared):
+            held.append(network[1](network[0](x)))
+            return network[3](network[2](held[-1]))
+
+    places = 18 * 18
+    alone, together = saved(run, x), saved(lambda x: run(x, network[1], network[2]), x)
+    assert together - alone == 8 * places * 3  # 4 bytes in place of 1, which the caller holds in any case
+    before, after = (torch.autograd.grad(run(leaf, *some).square().sum(), leaf)[0] for leaf, some in (
+        (x.clone().requires_grad_(), ()), (x.clone().requires_grad_(), (network[1],))))  # fmt: skip
+    assert torch.equal(before, after)
+    assert not network[1]._forward_pre_hooks
+    assert not lean.shared
+    with pytest.raises(ValueError, match="in the middle"), lean.sharing([network[1]]):
+        raise ValueError("in the middle")
+    assert not network[1]._forward_pre_hooks
+
+
+@pytest.mark.parametrize(("width", "dtype"), [(40, torch.int16), (20_000, torch.int32)])
+def test_places_of_a_pool_are_kept_as_small_numbers(width, dtype):
+    kept = []
+    x = pictures(1, 1, 6, width, dtype=torch.float32).requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t), Lean():
+        y = F.max_pool2d(x, 3, 2, padding=1)
+    assert [tensor.dtype for tensor in kept] == [dtype]
+    plain = F.max_pool2d(x, 3, 2, padding=1)
+    assert torch.equal(*(torch.autograd.grad(each.square().sum(), x)[0] for each in (y, plain)))

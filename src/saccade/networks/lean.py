@@ -8,12 +8,13 @@ what is needed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 
@@ -32,6 +33,7 @@ class Lean(TorchFunctionMode):
     def __init__(self, dtype: torch.dtype | None = None) -> None:
         super().__init__()
         self.dtype = dtype
+        self.shared = False  # the next ReLU is one of those that share
         self._weights: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -39,6 +41,21 @@ class Lean(TorchFunctionMode):
         own = _OWN.get(func)
         found = own(self, *args, **kwargs) if own is not None else None
         return func(*args, **kwargs) if found is None else found
+
+    @contextmanager
+    def sharing(self, layers: Iterable[nn.Module]) -> Iterator[None]:
+        """While it is entered, ReLUs among `layers` keep their output itself: the caller keeps it, too."""
+
+        def begin(layer: nn.Module, given: Any) -> None:  # noqa: ARG001 - PyTorch's signature
+            self.shared = True
+
+        hooks = [layer.register_forward_pre_hook(begin) for layer in layers if isinstance(layer, nn.ReLU)]
+        try:
+            yield
+        finally:
+            self.shared = False
+            for hook in hooks:
+                hook.remove()
 
     def weight(self, weight: Tensor) -> Tensor:
         """A frozen weight in the dtype of the features, channels last. Converted once."""
@@ -99,24 +116,25 @@ class _Conv(torch.autograd.Function):
 
 
 def _relu(lean: Lean, x: Tensor, inplace: bool = False) -> Tensor | None:  # noqa: ARG001 - never in place here
-    found: Tensor = _Relu.apply(x)  # type: ignore[no-untyped-call]
+    shared, lean.shared = lean.shared, False
+    found: Tensor = _Relu.apply(x, shared)  # type: ignore[no-untyped-call]
     return found
 
 
 class _Relu(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, shared: bool) -> Tensor:
         found = torch.relu(x)
         # 16 bits are kept as they are: the next convolution does not keep them, and a mask would take longer
-        ctx.save_for_backward(found if found.element_size() <= 2 else found > 0)
+        ctx.save_for_backward(found if shared or found.element_size() <= 2 else found > 0)
         return found
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (kept,) = ctx.saved_tensors
         if kept.dtype != torch.bool:
-            return torch.ops.aten.threshold_backward(gradient, kept, 0)  # type: ignore[no-any-return]
-        return gradient * kept  # type: ignore[no-any-return]
+            return torch.ops.aten.threshold_backward(gradient, kept, 0), None
+        return gradient * kept, None
 
 
 def _max_pool2d(
@@ -142,14 +160,27 @@ class _MaxPool(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, settings: Any) -> Tensor:
         ctx.blank, ctx.settings = _blank(x), settings
         found, places = torch.ops.aten.max_pool2d_with_indices(x, *settings)
-        ctx.save_for_backward(places.to(torch.int32))  # a plane of 2^31 places would fill 8 GB by itself
+        width, (kernel, stride, padding, dilation, _) = x.shape[3], settings
+        first = _corners(found, width, stride, padding)
+        wide = (kernel[0] - 1) * dilation[0] * width + (kernel[1] - 1) * dilation[1] > 32767
+        ctx.save_for_backward((places - first).to(torch.int32 if wide else torch.int16))
         return found  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (places,) = ctx.saved_tensors
-        back = torch.ops.aten.max_pool2d_with_indices_backward(gradient, ctx.blank(), *ctx.settings, places.long())
-        return back, None
+        (within,) = ctx.saved_tensors
+        blank, (_, stride, padding, _, _) = ctx.blank(), ctx.settings
+        places = within + _corners(gradient, blank.shape[3], stride, padding)
+        return torch.ops.aten.max_pool2d_with_indices_backward(gradient, blank, *ctx.settings, places), None
+
+
+def _corners(pooled: Tensor, width: int, stride: list[int], padding: list[int]) -> Tensor:
+    """The place in its plane, of rows of `width`, of the first value of each window, (h, w)."""
+    rows, columns = (
+        torch.arange(count, device=pooled.device) * step - pad
+        for count, step, pad in zip(pooled.shape[2:], stride, padding, strict=True)
+    )
+    return rows[:, None] * width + columns
 
 
 def _pad(lean: Lean, x: Tensor, pad: Any, mode: str = "constant", value: Any = None) -> Tensor | None:  # noqa: ARG001

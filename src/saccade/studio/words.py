@@ -45,6 +45,7 @@ RECIPE = replace(
     options={"wordvec_dim": 64, "hidden_dim": 160, "attention_dim": 64, "dropout": 0.0},
     count=4000,
     epochs=8,
+    fresh=0,
     batch_size=32,
     captions=2,
     lr=3e-3,

@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from saccade.engine.guards import frozen
 from saccade.errors import SaccadeError
-from saccade.networks.activations import activations
+from saccade.networks.activations import activations, find_layer
 from saccade.networks.lean import Lean
 from saccade.style.backbones import layers_of
 from saccade.style.preset import Preset
@@ -48,6 +48,7 @@ class Eye:
         wanted = {name: w for name, w in zip(self.style_layers, self.style_weights, strict=True) if w}
         wanted |= {name: w for name, w in zip(self.content_layers, preset.content_weights, strict=True) if w}
         self.names = tuple(wanted)
+        self._summarised = [name for name, w in zip(self.style_layers, self.style_weights, strict=True) if w]
         self.dtype, self._lean = dtype, Lean(dtype)
         adds = any(hasattr(layer, "shortcut") or hasattr(layer, "downsample") for layer in network.modules())
         self._clone = adds  # a sum in place; ReLUs are not in place here
@@ -55,7 +56,8 @@ class Eye:
     def __call__(self, pictures: Float[Tensor, "n 3 h w"]) -> Maps:
         if self.dtype is not None:
             pictures = pictures.contiguous(memory_format=torch.channels_last)
-        with frozen(self.network), self._lean, _Changed(self.preset):
+        shared = [] if self._clone else [find_layer(self.network, name) for name in self._summarised]
+        with frozen(self.network), self._lean, self._lean.sharing(shared), _Changed(self.preset):
             try:
                 return activations(self.network, pictures, self.names, clone=self._clone)
             except RuntimeError as error:
