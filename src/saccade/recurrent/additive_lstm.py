@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from saccade.recurrent.lstm import Slopes, run_gates
+from saccade.recurrent.lstm import back_gates, run_gates
 from saccade.recurrent.packing import Packing
 from saccade.recurrent.rnn import before
 
@@ -84,7 +84,7 @@ class _AdditiveLSTM(torch.autograd.Function):
             context[:n] = opened[now] * read[now]
             gates[now] += of_h[:, width + 1 :]
             gates[now] += (context[:many] @ wz.T)[:n]
-            h, c = run_gates(gates[now], c[:n], hidden[now], cell[now], squashed[now])
+            h, c = run_gates(gates[now], c[:n], gates[now], hidden[now], cell[now], squashed[now])
             start += n
         ctx.save_for_backward(
             places, keys, h0, c0, wh, wz, v, gates, hidden, cell, squashed, asked, opened, weights, read
@@ -102,14 +102,14 @@ class _AdditiveLSTM(torch.autograd.Function):
         dread = torch.empty_like(read)
         dkeys = v.new_zeros(keys.shape)
         dv = torch.zeros_like(v)
-        slopes = Slopes.of(gates, before(c0, cell, plan), squashed)
+        c_before = before(c0, cell, plan)
         dh, dc = torch.zeros_like(c0), torch.zeros_like(c0)
         of_h, of_read = (keys.new_zeros(len(h0), part.shape[1]) for part in (dof_h, read))  # of the step at hand
         end = len(gates)
         for n in reversed(plan.rows):
             now = slice(end - n, end)
             dh[:n] += dhidden[now]
-            slopes.back(now, dh[:n], dc[:n], out=da[now])
+            back_gates(gates[now], c_before[now], squashed[now], dh[:n], dc[:n], out=da[now])
             many = _few_shapes(n, len(h0))
             of_h[:n, width + 1 :] = da[now]
             dz = (of_h[:many, width + 1 :] @ wz)[:n] + dcontext[now]

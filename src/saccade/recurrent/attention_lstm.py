@@ -14,9 +14,10 @@ from torch.autograd.function import once_differentiable
 
 from saccade.errors import SaccadeError
 from saccade.recurrent.checks import check_options, check_same_kind, check_sequence, check_step
-from saccade.recurrent.lstm import Slopes, gated, run_gates
+from saccade.recurrent.lstm import back_gates, gated, run_gates
 from saccade.recurrent.packing import Packing, packing
-from saccade.recurrent.rnn import before, bound
+from saccade.recurrent.product import prepared, product
+from saccade.recurrent.rnn import before, bound, weight_gradients
 
 
 def dot_product_attention(
@@ -106,7 +107,8 @@ class _AttentionLSTM(torch.autograd.Function):
         clip: float | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         width = h0.shape[1]
-        gates = torch.addmm(b, x, wx)
+        gates = product(x, wx, b)
+        times_wr = prepared(wr, len(x))
         recalled = gates.new_empty(len(x), 2 * width)  # hidden state before the step, and what it read
         weights = gates.new_empty(len(x), grid.shape[1])
         hidden = gates.new_empty(len(x), width)
@@ -118,8 +120,8 @@ class _AttentionLSTM(torch.autograd.Function):
             scores = torch.bmm(grid[:n], h[:n, :, None])[:, :, 0]
             torch.softmax(scores.mul_(width**-0.5), dim=1, out=weights[now])
             recalled[now, width:] = torch.bmm(weights[now][:, None], grid[:n])[:, 0]
-            gates[now].addmm_(recalled[now], wr)
-            h, c = run_gates(gates[now], c[:n], hidden[now], cell[now], squashed[now])
+            a = times_wr(recalled[now], gates[now])
+            h, c = run_gates(a, c[:n], gates[now], hidden[now], cell[now], squashed[now])
             start += n
         ctx.save_for_backward(x, grid, c0, wx, wr, gates, recalled, weights, cell, squashed)
         ctx.settings = plan, truncate, clip
@@ -136,8 +138,8 @@ class _AttentionLSTM(torch.autograd.Function):
         da = torch.empty_like(gates)
         drecalled = torch.empty_like(recalled)
         dscores = torch.empty_like(weights)
-        slopes = Slopes.of(gates, before(c0, cell, plan), squashed)
-        back = wr.T.contiguous()
+        c_before = before(c0, cell, plan)
+        times_back = prepared(wr.T, len(x))
         dh, dc = torch.zeros_like(c0), torch.zeros_like(c0)
         end = len(gates)
         for t in range(len(plan.rows) - 1, -1, -1):
@@ -147,8 +149,8 @@ class _AttentionLSTM(torch.autograd.Function):
                 dh[:n] += dhidden[now]
             if dcell is not None:
                 dc[:n] += dcell[now]
-            slopes.back(now, dh[:n], dc[:n], out=da[now])
-            torch.mm(da[now], back, out=drecalled[now])
+            back_gates(gates[now], c_before[now], squashed[now], dh[:n], dc[:n], out=da[now])
+            drecalled[now] = times_back(da[now], None)
             dweights = torch.bmm(grid[:n], drecalled[now, width:, None])[:, :, 0]
             softmax_slope = weights[now] * (dweights - (dweights * weights[now]).sum(1, keepdim=True))
             torch.mul(softmax_slope, width**-0.5, out=dscores[now])
@@ -160,4 +162,5 @@ class _AttentionLSTM(torch.autograd.Function):
             read, scored = (plan.unpack(part).transpose(1, 2) for part in (weights, dscores))  # (N, P, T)
             dread, h = plan.unpack(drecalled[:, width:]), plan.unpack(recalled[:, :width])
             dgrid = plan.sort(torch.baddbmm(read @ dread, scored, h))
-        return da @ wx.T, dgrid, dh, dc, x.T @ da, recalled.T @ da, da.sum(0), None, None, None
+        dwx, dwr = weight_gradients(x, recalled, da)
+        return product(da, wx.T), dgrid, dh, dc, dwx, dwr, da.sum(0), None, None, None

@@ -10,7 +10,7 @@ Shapes: x (N, D), h and c (N, H), Wx (D, 4H), Wh (H, 4H), b (4H).
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -19,7 +19,8 @@ from torch.autograd.function import once_differentiable
 
 from saccade.recurrent.checks import check_options, check_sequence, check_step
 from saccade.recurrent.packing import Packing, packing
-from saccade.recurrent.rnn import before, bound
+from saccade.recurrent.product import prepared, product
+from saccade.recurrent.rnn import before, bound, tanh, weight_gradients
 
 
 def lstm_step(
@@ -83,14 +84,15 @@ class _LSTM(torch.autograd.Function):
         truncate: int | None,
         clip: float | None,
     ) -> tuple[Tensor, Tensor]:
-        gates = torch.addmm(b, x, wx)
+        gates = product(x, wx, b)
+        times_wh = prepared(wh, len(x))
         hidden = gates.new_empty(len(x), h0.shape[1])
         cell, squashed = torch.empty_like(hidden), torch.empty_like(hidden)  # squashed: tanh(cell)
         h, c, start = h0, c0, 0
         for n in plan.rows:
             now = slice(start, start + n)
-            gates[now].addmm_(h[:n], wh)
-            h, c = run_gates(gates[now], c[:n], hidden[now], cell[now], squashed[now])
+            a = times_wh(h[:n], gates[now])
+            h, c = run_gates(a, c[:n], gates[now], hidden[now], cell[now], squashed[now])
             start += n
         ctx.save_for_backward(x, h0, c0, wx, wh, gates, hidden, cell, squashed)
         ctx.settings = plan, truncate, clip
@@ -103,8 +105,8 @@ class _LSTM(torch.autograd.Function):
         x, h0, c0, wx, wh, gates, hidden, cell, squashed = ctx.saved_tensors
         plan, truncate, clip = ctx.settings
         da = torch.empty_like(gates)
-        slopes = Slopes.of(gates, before(c0, cell, plan), squashed)
-        back = wh.T.contiguous()  # small products are much faster on a matrix that lies as they read it
+        c_before = before(c0, cell, plan)
+        times_back = prepared(wh.T, len(x))
         dh, dc = torch.zeros_like(h0), torch.zeros_like(c0)  # carried from the steps behind
         end = len(gates)
         for t in range(len(plan.rows) - 1, -1, -1):
@@ -114,60 +116,43 @@ class _LSTM(torch.autograd.Function):
                 dh[:n] += dhidden[now]
             if dcell is not None:
                 dc[:n] += dcell[now]
-            slopes.back(now, dh[:n], dc[:n], out=da[now])
-            torch.mm(da[now], back, out=dh[:n])
+            back_gates(gates[now], c_before[now], squashed[now], dh[:n], dc[:n], out=da[now])
+            dh[:n] = times_back(da[now], None)
             bound(t, truncate, clip, dh, dc)
             end -= n
-        both = torch.cat([x, before(h0, hidden, plan)], dim=1).T @ da
-        dwx, dwh = both[: x.shape[1]], both[x.shape[1] :]
-        return da @ wx.T, dh, dc, dwx, dwh, da.sum(0), None, None, None
+        dwx, dwh = weight_gradients(x, before(h0, hidden, plan), da)
+        return product(da, wx.T), dh, dc, dwx, dwh, da.sum(0), None, None, None
 
 
-def run_gates(a: Tensor, c: Tensor, hidden: Tensor, cell: Tensor, squashed: Tensor) -> tuple[Tensor, Tensor]:
-    """`gated` in place: `a` (N, 4H) becomes the gates; the new states, and tanh of the cell, go to the rest."""
+def run_gates(
+    a: Tensor, c: Tensor, gates: Tensor, hidden: Tensor, cell: Tensor, squashed: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`gated`, with the gates of the sums `a` (N, 4H), the new states and tanh of the cell written to the rest.
+
+    `gates` may be `a`.
+    """
     width = c.shape[1]
-    a[:, : 3 * width].sigmoid_()
-    a[:, 3 * width :].tanh_()
-    i, f, o, g = a.chunk(4, dim=1)
+    torch.sigmoid(a[:, : 3 * width], out=gates[:, : 3 * width])
+    tanh(a[:, 3 * width :], out=gates[:, 3 * width :])
+    i, f, o, g = gates.chunk(4, dim=1)
     torch.mul(f, c, out=cell).addcmul_(i, g)
-    torch.tanh(cell, out=squashed)
+    tanh(cell, out=squashed)
     return torch.mul(o, squashed, out=hidden), cell
 
 
-class Slopes(NamedTuple):
-    """Backward of `run_gates`, with all that does not wait for a gradient computed for all S steps at once.
+def back_gates(gates: Tensor, c: Tensor, squashed: Tensor, dh: Tensor, dc: Tensor, *, out: Tensor) -> None:
+    """Backward of `run_gates`, from the gates, the cell state before the step and tanh of the one after it.
 
-    gates: (S, 4, H), what each sum before a gate adds to the loss for a unit of what it acts on: the cell state for
-    i, f and g, the hidden state for o. through: (S, H), from the hidden to the cell state. kept: (S, H), forget gates.
+    Writes the gradient of the sums before the gates to `out` (N, 4H), and turns `dc`, the gradient of the cell state
+    after the step, into that of the one before it, in place. A step at a time, so that it stays in the cache.
     """
-
-    gates: Float[Tensor, "s 4 hidden"]
-    through: Float[Tensor, "s hidden"]
-    kept: Float[Tensor, "s hidden"]
-
-    @classmethod
-    def of(
-        cls,
-        gates: Float[Tensor, "s gates"],
-        c_before: Float[Tensor, "s hidden"],
-        squashed: Float[Tensor, "s hidden"],
-    ) -> "Slopes":
-        """From the gates, the cell state before each step, and tanh of the one after it."""
-        i, f, o, g = gates.chunk(4, dim=1)
-        slope = gates.new_empty(len(gates), 4, c_before.shape[1])
-        sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
-        sigmoid_backward(g, i, grad_input=slope[:, 0])
-        sigmoid_backward(c_before, f, grad_input=slope[:, 1])
-        sigmoid_backward(squashed, o, grad_input=slope[:, 2])
-        torch.ops.aten.tanh_backward.grad_input(i, g, grad_input=slope[:, 3])
-        return cls(slope, torch.ops.aten.tanh_backward(o, squashed), f)
-
-    def back(self, now: slice, dh: Tensor, dc: Tensor, *, out: Tensor) -> None:
-        """One step: writes the gradient of the sum before the gates to `out` (N, 4H), and turns `dc`, the gradient of
-        the cell state after the step, into that of the one before it, in place."""
-        slope, out = self.gates[now], out.view(len(out), 4, dh.shape[1])
-        dc.addcmul_(dh, self.through[now])
-        torch.mul(slope[:, :2], dc[:, None], out=out[:, :2])
-        torch.mul(slope[:, 2], dh, out=out[:, 2])
-        torch.mul(slope[:, 3], dc, out=out[:, 3])
-        dc.mul_(self.kept[now])
+    i, f, o, g = gates.chunk(4, dim=1)
+    di, df, do, dg = out.chunk(4, dim=1)
+    sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
+    tanh_backward = torch.ops.aten.tanh_backward
+    dc += tanh_backward(dh * o, squashed)
+    sigmoid_backward(torch.mul(dc, g, out=di), i, grad_input=di)
+    sigmoid_backward(torch.mul(dc, c, out=df), f, grad_input=df)
+    sigmoid_backward(torch.mul(dh, squashed, out=do), o, grad_input=do)
+    tanh_backward.grad_input(torch.mul(dc, i, out=dg), g, grad_input=dg)
+    dc *= f

@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from saccade.recurrent.checks import check_options, check_sequence, check_step
 from saccade.recurrent.packing import Packing, packing
+from saccade.recurrent.product import prepared, product
 
 
 def rnn_step(
@@ -86,10 +87,12 @@ class _RNN(torch.autograd.Function):
         truncate: int | None,
         clip: float | None,
     ) -> Tensor:
-        hidden = torch.addmm(b, x, wx)
+        hidden = product(x, wx, b)
+        times_wh = prepared(wh, len(x))
         h, start = h0, 0
         for n in plan.rows:
-            h = hidden[start : start + n].addmm_(h[:n], wh).tanh_()
+            now = hidden[start : start + n]
+            h = tanh(times_wh(h[:n], now), out=now)
             start += n
         ctx.save_for_backward(x, h0, wx, wh, hidden)
         ctx.settings = plan, truncate, clip
@@ -101,15 +104,30 @@ class _RNN(torch.autograd.Function):
         x, h0, wx, wh, hidden = ctx.saved_tensors
         plan, truncate, clip = ctx.settings
         da = 1 - hidden**2
+        times_back = prepared(wh.T, len(x))
         carried = torch.zeros_like(h0)  # gradient that reaches a step's hidden state from the steps behind it
         end = len(hidden)
         for t in range(len(plan.rows) - 1, -1, -1):
             n = plan.rows[t]
             step = da[end - n : end].mul_(dhidden[end - n : end].add(carried[:n]))
-            torch.mm(step, wh.T, out=carried[:n])
+            carried[:n] = times_back(step, None)
             bound(t, truncate, clip, carried)
             end -= n
-        return da @ wx.T, carried, x.T @ da, before(h0, hidden, plan).T @ da, da.sum(0), None, None, None
+        dwx, dwh = weight_gradients(x, before(h0, hidden, plan), da)
+        return product(da, wx.T), carried, dwx, dwh, da.sum(0), None, None, None
+
+
+def tanh(a: Tensor, *, out: Tensor) -> Tensor:
+    """tanh a = 2 sigmoid(2 a) - 1, on a CPU three times as fast as `torch.tanh`, written to `out`."""
+    if a.device.type != "cpu":
+        return torch.tanh(a, out=out)
+    return torch.mul(a, 2, out=out).sigmoid_().mul_(2).sub_(1)
+
+
+def weight_gradients(x: Tensor, h: Tensor, da: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of Wx and Wh from all inputs (S, D), the hidden states before them (S, H), and that of x Wx + h Wh."""
+    both = product(torch.cat([x, h], dim=1).T, da)
+    return both[: x.shape[1]], both[x.shape[1] :]
 
 
 def before(first: Tensor, states: Tensor, plan: Packing) -> Tensor:
