@@ -19,6 +19,7 @@ from saccade.caption.evaluate import evaluate_captions, say_all
 from saccade.caption.fit import CaptionFit, fit_captioner, make_captioner
 from saccade.caption.pairs import load_captions
 from saccade.caption.recipe import CaptionRecipe
+from saccade.data.scenes import describe
 from saccade.engine.run import Run, read_metrics
 from saccade.errors import SaccadeError
 from saccade.networks import Network, build
@@ -94,7 +95,9 @@ def small_run(folder, *, stop_after=None, **changes):
     return captioner
 
 
-@pytest.mark.parametrize("changes", [{}, {"fine_tune": 0.1, "mirror": True, "reinforce": 2}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"fine_tune": 0.1, "mirror": True, "reinforce": 2}, {"fine_tune": 0.1, "reinforce": 0, "fresh": 2}]
+)
 def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path, changes):
     whole = small_run(tmp_path / "whole", **changes)
     for stop in (3, 4, 9, 14):
@@ -105,7 +108,8 @@ def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path, changes):
     rows = [read_metrics(tmp_path / name / "metrics.jsonl") for name in ("whole", "stopped")]
     for a, b in zip(*rows, strict=True):
         assert {k: v for k, v in a.items() if k != "seconds"} == {k: v for k, v in b.items() if k != "seconds"}
-    assert {"reward", "greedy_reward"} <= rows[0][-1].keys()
+    if "fresh" not in changes:
+        assert {"reward", "greedy_reward"} <= rows[0][-1].keys()
     best = Captioner.load(tmp_path / "stopped" / "best.safetensors")
     for (key, a), b in zip(best.state_dict().items(), resumed.state_dict().values(), strict=True):
         assert torch.equal(a, b), key
@@ -140,6 +144,47 @@ def test_about_half_of_the_pictures_are_shown_mirrored():
     turned = [bool((originals == one.flip(2)).flatten(1).all(1).any()) for one in torch.cat(seen)]
     assert all(a != b for a, b in zip(straight, turned, strict=True))
     assert 8 < sum(turned) < 32
+
+
+def test_each_of_the_last_epochs_sees_scenes_that_no_other_epoch_sees():
+    data = scenes(20)
+    recipe = replace(BASE, fine_tune=0.1, batch_size=10, epochs=5, fresh=3, fresh_lr=2e-4, schedule="linear")
+    captioner = make_captioner(recipe, data, None, encoder=eye())
+    seen, rates = [], []
+    captioner.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    state = CaptionFit(captioner, data, None, recipe)
+    while state.step < state.steps:
+        rates.append(state.rate() * recipe.lr)
+        state.advance()
+    # one schedule over the two epochs of 2 steps on `data`, and one, from fresh_lr, over the three of fresh scenes
+    expected = [recipe.lr * (1 - step / 4) for step in range(4)] + [2e-4 * (1 - step / 6) for step in range(6)]
+    assert rates == pytest.approx(expected)
+    epochs = [{one.numpy().tobytes() for one in torch.cat(seen[step : step + 2])} for step in range(0, 10, 2)]
+    given = {one.numpy().tobytes() for one in to_float(data.pictures[data.rows])}
+    assert epochs[0] == epochs[1] == given
+    assert all(len(epoch) == 20 for epoch in epochs)
+    assert len(set().union(*epochs)) == 20 * 4
+    # of a fresh scene there is one sentence, the most complete
+    assert state.train.captions == tuple((describe(one),) for one in state.train.scenes)
+    encode = captioner.vocabulary.encode
+    assert state.encoded == [
+        [encode(text, longest=recipe.longest - 1) for text in texts] for texts in state.train.captions
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fine_tune": 0.0}, "fresh needs data scenes and fine_tune"),
+        ({"data": "flickr8k"}, "fresh needs data scenes and fine_tune"),
+        ({"reinforce": 1}, "fresh and reinforce cannot go together"),
+        ({"fresh": 11}, "fresh must be from 0 to epochs"),
+        ({"fresh_lr": 0.0}, "fresh_lr and reinforce_lr must be above zero"),
+    ],
+)
+def test_fresh_scenes_where_there_can_be_none_are_refused(changes, message):
+    with pytest.raises(SaccadeError, match=message):
+        replace(BASE, **({"fine_tune": 0.1, "fresh": 1} | changes))
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_in_one_sentence():

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +68,11 @@ class CaptionFit:
                 parameter.requires_grad_(True)
             group["peak"] = group["lr"]
         self.optimiser = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
-        encode = captioner.vocabulary.encode
-        self.encoded = [[encode(text, longest=recipe.longest - 1) for text in texts] for texts in train.captions]
+        self.encoded = self._encode(train)
         self.per_epoch = len(train) // recipe.batch_size
         self.likely = self.per_epoch * (recipe.epochs - recipe.reinforce)  # steps before the self-critical ones
+        self.repeated = self.likely - self.per_epoch * recipe.fresh  # steps before those on fresh scenes
+        self.drawn = 0  # epoch for which the scenes at hand were drawn
         self.steps = self.per_epoch * recipe.epochs
         self.reward: CiderD | None = None
         self.step, self.best, self.best_epoch, self.best_cider = 0, -1.0, -1, -1.0
@@ -112,13 +114,19 @@ class CaptionFit:
 
     def rate(self) -> float:
         """Share of the peak learning rate at this step."""
+        recipe = self.recipe
         if self.step >= self.likely:
-            return self.recipe.reinforce_lr / self.recipe.lr
-        return factor(self.step, self.likely, self.recipe)
+            return recipe.reinforce_lr / recipe.lr
+        if self.step >= self.repeated:
+            peak = recipe.fresh_lr / recipe.lr
+            return peak * factor(self.step - self.repeated, self.likely - self.repeated, recipe)
+        return factor(self.step, self.repeated, recipe)
 
     def advance(self) -> None:
         """One step: a batch of pictures with their sentences."""
         recipe, epoch = self.recipe, self.step // self.per_epoch
+        if recipe.fresh and self.step >= self.repeated and epoch != self.drawn:
+            self._draw_fresh(epoch)
         order = torch.randperm(len(self.train), generator=generator(recipe.seed, epoch))
         place = self.step % self.per_epoch * recipe.batch_size
         pictures = order[place : place + recipe.batch_size]
@@ -147,6 +155,17 @@ class CaptionFit:
             torch.nn.utils.clip_grad_norm_(trained, recipe.clip)
         self.optimiser.step()
         self.step += 1
+
+    def _encode(self, train: CaptionSet) -> list[list[list[int]]]:
+        encode, longest = self.captioner.vocabulary.encode, self.recipe.longest - 1
+        return [[encode(text, longest=longest) for text in texts] for texts in train.captions]
+
+    def _draw_fresh(self, epoch: int) -> None:
+        """Scenes that no other epoch sees, as many and as large as those before, with their complete sentences."""
+        size, seed = self.train.pictures.shape[1], mix(self.recipe.seed, epoch)
+        drawn = load_captions(self.recipe.data, split="train", size=size, seed=seed, count=len(self.train))
+        self.train = replace(drawn, captions=tuple(captions[:1] for captions in drawn.captions))
+        self.encoded, self.drawn = self._encode(self.train), epoch
 
     def _remember(self, pictures: Tensor) -> tuple[Tensor, ...]:
         rows = self.train.rows[pictures]

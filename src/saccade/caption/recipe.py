@@ -48,6 +48,8 @@ class CaptionRecipe(Settings):
     label_smoothing: float = 0.0
     scheduled_sampling: float = 0.0  # share of words replaced by the decoder's own guesses in the last epoch
     doubly_stochastic: float = 0.0  # weight of the wish to look everywhere once (show, attend and tell)
+    fresh: int = 0  # of scenes: so many last epochs see new ones each, with the most complete sentence of each alone
+    fresh_lr: float = 5e-4  # from which the schedule begins again then
     reinforce: int = 0  # so many last epochs maximise CIDEr itself, by self-critical training
     reinforce_lr: float = 5e-5
     samples: int = 5  # sentences drawn for each picture then
@@ -65,7 +67,7 @@ class CaptionRecipe(Settings):
                 )
                 >= 1,
                 "longest must be 2 or more": self.longest >= 2,
-                "lr and reinforce_lr must be above zero": min(self.lr, self.reinforce_lr) > 0,
+                "lr, fresh_lr and reinforce_lr must be above zero": min(self.lr, self.fresh_lr, self.reinforce_lr) > 0,
                 "fine_tune, weight_decay, clip, doubly_stochastic and patience must be 0 or more": min(
                     self.fine_tune, self.weight_decay, self.clip, self.doubly_stochastic, self.patience
                 )
@@ -74,6 +76,10 @@ class CaptionRecipe(Settings):
                     0 <= share < 1 for share in (self.label_smoothing, self.scheduled_sampling, self.warmup)
                 ),
                 "reinforce must be from 0 to epochs": 0 <= self.reinforce <= self.epochs,
+                "fresh must be from 0 to epochs": 0 <= self.fresh <= self.epochs,
+                "fresh and reinforce cannot go together, give one of them": not (self.fresh and self.reinforce),
+                "fresh needs data scenes and fine_tune: only scenes are without end, and a fixed encoder sees each "
+                "picture once": not self.fresh or (self.data == "scenes" and self.fine_tune > 0),
                 "samples must be 2 or more": self.samples >= 2,
                 "mirror needs fine_tune: a fixed encoder sees each picture once": not self.mirror or self.fine_tune > 0,
             }
@@ -121,7 +127,8 @@ _TINYNET = replace(
     lr=2e-3,
 )
 
-# Generated scenes: the encoder learns with the decoder, which may look where it likes.
+# Generated scenes: the encoder learns with the decoder, which may look where it likes. After twelve epochs the 40,000
+# scenes are known by heart (of their captions 97 % are true, of other scenes' 92 %), so the last nine see new ones.
 _SCENES = replace(
     _ATTENTION,
     name="scenes",
@@ -134,7 +141,9 @@ _SCENES = replace(
     minimum=1,
     options={"wordvec_dim": 128, "hidden_dim": 256, "attention_dim": 128, "dropout": 0.0, "positions": True},
     count=40_000,
-    epochs=12,
+    epochs=21,
+    fresh=9,
+    fresh_lr=1e-3,
     batch_size=64,
     lr=2e-3,
     clip=1.0,
