@@ -165,7 +165,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     head = ["network", "layer", "recipe", "a step, ms", "bare passes, ms", "step by bare"]
     note = (
         "Four pictures of 128 x 128 pixels at a time. fourier: spectrum and decorrelated colours, jitter, Adam. "
-        "course: pixels, jitter, plain steps. `resnet18` has random weights."
+        "course: pixels, jitter, plain steps. `resnet18` has random weights. The bare passes are those of the network "
+        "as it is; growing learns it first (`saccade.networks.fused`), which is how a step can take less than they do."
     )
     shown = "\n\n".join(
         f"![{words}]({name}.webp)"

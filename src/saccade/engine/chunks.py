@@ -14,19 +14,19 @@ SHARE = 0.25  # of the free memory
 
 
 def rows_at_once(
-    network: nn.Module, pictures: Tensor, batch_size: int | None = None, *, wanted: int | None = None
+    network: nn.Module, pictures: Tensor, batch_size: int | None = None, *, wanted: int | None = None, pixels: int = 0
 ) -> int:
     """How many rows to give to `network` at a time: `batch_size`, or as many as are fast and fit into memory.
 
     pictures: (N, 3, H, W), one of which is run to see what its layers hold; nothing is run for small pictures of which
-    any number fits. wanted: how many there are to run at all, if these may be few. Raises `SaccadeError` for a batch
-    size below 1.
+    any number fits. wanted: how many there are to run at all, if these may be few. pixels: as many rows as hold these
+    are fast too. Raises `SaccadeError` for a batch size below 1.
     """
     if batch_size is not None:
         if batch_size < 1:
             raise SaccadeError(f"batch_size is {batch_size}, expected 1 or more.")
         return batch_size
-    fast = FAST.get(pictures.device.type, 32)
+    fast = max(FAST.get(pictures.device.type, 32), pixels // pictures[0, 0].numel())
     fast = fast if wanted is None else max(1, min(fast, wanted))
     free = free_memory(pictures.device) * SHARE
     if 512 * pictures[0].numel() * pictures.element_size() * fast < free:  # no usual network holds so much a pixel

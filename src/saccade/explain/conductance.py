@@ -12,7 +12,7 @@ from saccade.errors import SaccadeError
 from saccade.explain.cam import cam_layer, split
 from saccade.explain.hiding import Fill, fills
 from saccade.explain.question import Target, asking, finished
-from saccade.explain.sums import at_once, batch, rows_at_once
+from saccade.explain.sums import Line, at_once, batch, rows_at_once
 
 
 def conductance(
@@ -56,18 +56,12 @@ def conductance(
     with asking(network, pictures, target, operation) as question:
         part_of_network = cam_layer(question, layer)
         size = rows_at_once(question, steps + 1, batch_size)
-        base = fills(question, baseline)
-        way = question.x - base
-        along = torch.linspace(0, 1, steps + 1, dtype=torch.float64).to(way)[:, None, None, None, None]
-
-        def points(part: slice, which: slice) -> Tensor:
-            return base[part] + along[which] * way[part]
-
+        points = Line(fills(question, baseline), question.x, torch.linspace(0, 1, steps + 1, dtype=torch.float64))
         found = []
-        for part in chunks(len(way), size):
+        for part in chunks(len(question.x), size):
             n = part.stop - part.start
             total = before = slope_before = torch.zeros(())
-            for which in chunks(steps + 1, at_once(part, size)):
+            for which in chunks(steps + 1, at_once(part, steps + 1, size)):
                 x, rows = batch(question, points, part, which)
                 activation, score = split(question, part_of_network, rows, x)
                 slopes = question.slope(score, activation)

@@ -12,7 +12,7 @@ from saccade.errors import SaccadeError
 from saccade.explain.hiding import Fill, fills
 from saccade.explain.question import Target, asking, finished
 from saccade.explain.scores.completeness import completeness
-from saccade.explain.sums import rows_at_once, summed_gradient
+from saccade.explain.sums import Line, rows_at_once, summed_gradient
 
 QUADRATURES = ("gauss-legendre", "trapezoid", "left", "right", "midpoint")
 
@@ -56,12 +56,7 @@ def integrated_gradients(
         size = rows_at_once(question, steps, batch_size)
         base = fills(question, baseline)
         way = question.x - base
-        along = places.to(way)[:, None, None, None, None]
-
-        def points(part: slice, which: slice) -> Tensor:
-            return base[part] + along[which] * way[part]
-
-        mean = summed_gradient(question, points, weights, size)
+        mean = summed_gradient(question, Line(base, question.x, places), weights, size)
         return finished(mean * way, operation)
 
 

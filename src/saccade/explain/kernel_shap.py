@@ -63,6 +63,7 @@ def kernel_shap(
         cuts = superpixels(x, pieces, count, operation)
         instead = fills(question, fill)
         size = rows_at_once(network, x, batch_size)
+        question.learn(len(x) * samples)
         found = torch.empty_like(x[:, 0], memory_format=torch.contiguous_format)
         for i, cut in enumerate(cuts):
             shown, weight = coalitions(int(cut.max()) + 1, samples - 2, seed)

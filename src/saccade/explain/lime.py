@@ -68,6 +68,7 @@ def lime(
         cuts = superpixels(x, pieces, count, operation)
         instead = fills(question, fill)
         size = rows_at_once(network, x, batch_size)
+        question.learn(len(x) * samples)
         found = torch.empty_like(x[:, 0], memory_format=torch.contiguous_format)
         for i, cut in enumerate(cuts):
             shown = _samples(samples, int(cut.max()) + 1, seed)

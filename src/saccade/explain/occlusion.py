@@ -63,6 +63,7 @@ def occlusion(
         boxes = [(top, left) for top in tops for left in lefts]
         instead = fills(question, fill)
         most = rows_at_once(network, x, batch_size)
+        question.learn(len(x) * len(boxes))
         falls = []
         for i in range(len(x)):
             unhidden = question.score(x[i : i + 1], rows_of(question, i, 1))

@@ -17,6 +17,7 @@ from saccade.engine.guards import differentiable
 from saccade.engine.slope import slope
 from saccade.errors import SaccadeError
 from saccade.networks.activations import activations, find_layer
+from saccade.networks.fused import Fused
 from saccade.networks.layout import memory_layout
 from saccade.networks.targets import check_input, class_indices
 
@@ -68,6 +69,15 @@ class Question:
         self.x = pictures.detach().clone(memory_format=memory_layout(network, pictures.shape))
         self.target: Target = target
         self._wanted: Tensor | None = None
+        self._fused: Fused | None = None
+
+    def learn(self, runs: int) -> None:
+        """Prepare to run the network often, for about as many pictures as `runs`; see `networks.fused`."""
+        self._fused = Fused(self.network, self._output, self.x[:1], runs)
+
+    def scores(self, x: Float[Tensor, "m 3 h w"]) -> Tensor:
+        """All that the network gives for `x`."""
+        return self._run(lambda: self.network(x))
 
     def score(self, x: Float[Tensor, "m 3 h w"], rows: Int[Tensor, " m"] | None = None) -> Float[Tensor, " m"]:
         """What the network says of the target in `x`; differentiable if `x` is.
@@ -75,9 +85,36 @@ class Question:
         rows: which of the N pictures each row of `x` was made from, as each may have its own class; by default `x` has
         as many rows as there are pictures, in their order.
         """
+        return self._said(self._run(lambda: self._output(x)), rows)
+
+    def begin(self, x: Float[Tensor, "m 3 h w"]) -> Tensor | None:
+        """What the first convolution and its norm make of `x`, differentiable.
+
+        None if that is no affine map of the pictures alone, or not learnt.
+        """
+        return None if self._fused is None else self._fused.begin(lambda: self._output(x))
+
+    def gradient_behind(self, begun: Tensor, rows: Int[Tensor, " m"]) -> Tensor | None:
+        """The gradient of the score by what `begin` gave; None if the network goes another way now."""
+        if self._fused is None:
+            return None
+        begun = begun.detach().requires_grad_()
+        x = self.x[:1].expand(len(begun), -1, -1, -1)
+        found = self._fused.go_on(begun, x, lambda: self._output(x))
+        return None if found is None else self.slope(self._said(found, rows), begun)
+
+    def _run(self, run: Callable[[], Tensor]) -> Tensor:
+        return run() if self._fused is None else self._fused.run(run)
+
+    def _output(self, x: Tensor) -> Tensor:
+        """What the target is read from."""
         if isinstance(self.target, Unit):
-            return self.target.read(activations(self.network, x, [self.target.layer])[self.target.layer])
-        return self.read(self.network(x), rows)
+            return activations(self.network, x, [self.target.layer])[self.target.layer]
+        found: Tensor = self.network(x)
+        return found
+
+    def _said(self, output: Tensor, rows: Tensor | None) -> Tensor:
+        return self.target.read(output) if isinstance(self.target, Unit) else self.read(output, rows)
 
     def read(self, scores: Tensor, rows: Int[Tensor, " m"] | None = None) -> Float[Tensor, " m"]:
         """The target in the network's output for rows of pictures; not for a `Unit`, which lies inside."""

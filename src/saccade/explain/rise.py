@@ -62,6 +62,7 @@ def rise(
         x = question.x
         masks = Masks(samples, cells, keep, (x.shape[2], x.shape[3]), seed, like=x)
         instead = fills(question, fill)
+        question.learn(len(x) * samples)
         found = torch.zeros_like(x[:, 0], memory_format=torch.contiguous_format)
         for part in chunks(samples, rows_at_once(network, x, batch_size)):
             seen = masks[part]
@@ -105,6 +106,6 @@ def _say(
 ) -> Float[Tensor, " m"]:
     if not probabilities or isinstance(question.target, Unit) or callable(question.target):
         return question.score(rows, which)
-    scores = question.network(rows)
+    scores = question.scores(rows)
     said: Tensor = question.read(scores, which) - scores.logsumexp(1)
     return said.exp()

@@ -56,6 +56,7 @@ def score_cam(
         size = rows_at_once(network, question.x, batch_size)
         hide = fills(question, fill)
         activation = torch.cat([split(question, part, rows)[0] for rows in batches(question, size)])
+        question.learn(len(activation) * activation.shape[1])
         weights = torch.stack([_increases(question, i, maps, hide[i], size) for i, maps in enumerate(activation)])
         if softmax:
             weights = weights.softmax(1)

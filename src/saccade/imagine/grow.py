@@ -80,7 +80,7 @@ def grow(
             start = made.repeat(count // variants, 1, 1, 1).to(weight)
         rows = rows_at_once(network, start, batch_size, wanted=len(start))
         found = optimise(
-            objective.of(network, rows_at_once=rows, wake=chosen.wake),
+            objective.of(network, rows_at_once=rows, wake=chosen.wake, runs=chosen.steps * octaves * len(start)),
             start,
             steps=chosen.steps,
             rule=chosen.rule,

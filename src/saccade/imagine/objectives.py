@@ -22,6 +22,7 @@ from saccade.engine.chunks import chunks
 from saccade.engine.slope import slope
 from saccade.errors import SaccadeError
 from saccade.networks.activations import activations
+from saccade.networks.fused import Fused
 from saccade.networks.layout import memory_layout
 from saccade.networks.relu_rules import ruled_gradient
 from saccade.networks.targets import Target, class_indices
@@ -71,19 +72,21 @@ class Objective:
         raise NotImplementedError
 
     def of(
-        self, network: nn.Module, *, rows_at_once: int | None = None, wake: bool = False
+        self, network: nn.Module, *, rows_at_once: int | None = None, wake: bool = False, runs: int = 1
     ) -> Callable[[Tensor], Tensor]:
         """This objective of a network as a differentiable function of pictures; see `grow` for how it is run.
 
         rows_at_once: the network is given at most so many pictures at a time. wake: a picture whose gradient is zero
         everywhere, because a ReLU on the way is off, gets one that passes ReLUs where it would raise them. A coupled
-        objective is run at once, and not woken.
+        objective is run at once, and not woken. runs: about how many runs of one picture are to come; if many, the
+        network is prepared for them, see `networks.fused`.
         """
+        look = _Look(self, network, runs)
 
         def score(pictures: Tensor) -> Tensor:
             if self.coupled or not pictures.requires_grad:
-                return _read(self, network, pictures, torch.arange(len(pictures)), len(pictures))
-            found: Tensor = _Evaluated.apply(pictures, self, network, rows_at_once, wake)  # type: ignore[no-untyped-call]
+                return look(pictures, torch.arange(len(pictures)), len(pictures))
+            found: Tensor = _Evaluated.apply(pictures, look, rows_at_once, wake)  # type: ignore[no-untyped-call]
             return found
 
         return score
@@ -337,11 +340,24 @@ def _pick(seen: Seen, of: Channel | Neuron, values: Float[Tensor, "m c"]) -> Flo
     return values.gather(1, index[:, None])[:, 0]
 
 
-def _read(objective: Objective, network: nn.Module, pictures: Tensor, rows: Tensor, total: int) -> Float[Tensor, " m"]:
-    names = sorted(objective.layers)
-    given = pictures.contiguous(memory_format=memory_layout(network, pictures.shape))
-    outputs = activations(network, given, names) if names else {}
-    return objective.read(Seen(network, pictures, outputs, rows, total))
+class _Look:
+    """An objective of a network: a function of pictures, of which rows of all they are, and how many there are."""
+
+    def __init__(self, objective: Objective, network: nn.Module, runs: int) -> None:
+        self.objective, self.network, self.runs = objective, network, runs
+        self.fused: Fused | None = None
+
+    def __call__(self, pictures: Tensor, rows: Tensor, total: int, *, plain: bool = False) -> Float[Tensor, " m"]:
+        """plain: the network's own steps are wanted in the graph."""
+        outputs: dict[str, Tensor] = {}
+        if self.objective.layers:
+            x = pictures.contiguous(memory_format=memory_layout(self.network, pictures.shape))
+            self.fused = self.fused or Fused(self.network, self._outputs, x[:1], self.runs)
+            outputs = self._outputs(x) if plain else self.fused.run(lambda: self._outputs(x))
+        return self.objective.read(Seen(self.network, pictures, outputs, rows, total))
+
+    def _outputs(self, x: Tensor) -> dict[str, Tensor]:
+        return activations(self.network, x, sorted(self.objective.layers))
 
 
 class _Evaluated(torch.autograd.Function):
@@ -349,21 +365,19 @@ class _Evaluated(torch.autograd.Function):
     the next begins."""
 
     @staticmethod
-    def forward(
-        ctx: Any, pictures: Tensor, objective: Objective, network: nn.Module, size: int | None, wake: bool
-    ) -> Tensor:
+    def forward(ctx: Any, pictures: Tensor, look: _Look, size: int | None, wake: bool) -> Tensor:
         total = len(pictures)
         scores, gradients = [], []
         for part in chunks(total, size or total):
             rows = torch.arange(part.start, part.stop)
             with torch.enable_grad():
                 x = pictures[part].detach().requires_grad_()
-                score = _read(objective, network, x, rows, total)
+                score = look(x, rows, total)
                 gradient = slope(score, x, OPERATION).contiguous()  # a spectrum takes it faster so
                 asleep = gradient.abs().amax((1, 2, 3)) == 0
                 if wake and asleep.any():
                     x = x[asleep].detach().requires_grad_()
-                    silent = _read(objective, network, x, rows[asleep.cpu()], total)
+                    silent = look(x, rows[asleep.cpu()], total, plain=True)
                     gradient[asleep] = ruled_gradient(silent, x, "deconvnet")
             scores.append(score.detach())
             gradients.append(gradient)
@@ -371,6 +385,6 @@ class _Evaluated(torch.autograd.Function):
         return torch.cat(scores)
 
     @staticmethod
-    def backward(ctx: Any, by_score: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: Any, by_score: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient * by_score.view(-1, 1, 1, 1), None, None, None, None
+        return gradient * by_score.view(-1, 1, 1, 1), None, None, None

@@ -75,7 +75,7 @@ def says(question: Question, x: Tensor, rows: Int[Tensor, " m"], score: Said) ->
             f"Could not {question.operation}: score={score!r} was given; it is probability or logit, and only logit "
             "for a unit inside the network."
         )
-    return question.read(question.network(x).softmax(1), rows).detach()
+    return question.read(question.scores(x).softmax(1), rows).detach()
 
 
 def squares(h: int, w: int, side: int, count: int, seed: int) -> Bool[Tensor, "count h w"]:

@@ -102,6 +102,7 @@ def _curve(
         before, after = (fills(question, fill), x) if insert else (x, fills(question, fill))
         pixels, points = x.shape[2] * x.shape[3], steps + 1
         taken = (torch.arange(points, device=x.device) * pixels + steps // 2) // steps
+        question.learn(len(x) * points)
         said = []
         for part in chunks(len(x) * points, rows_at_once(network, x, batch_size)):
             row = torch.arange(part.start, part.stop, device=x.device)

@@ -85,6 +85,7 @@ def infidelity(
         else:
             noise = torch.randn(samples, *x.shape[1:], dtype=torch.float64, generator=generator(seed, 0x1F1D)).to(x)
         size = rows_at_once(network, x, batch_size)
+        question.learn(len(x) * (samples + 1))
         everyone = torch.arange(len(x), device=x.device)
         clean = torch.cat([says(question, x[part], everyone[part], score) for part in chunks(len(x), size)])
         predicted, shown = [], []

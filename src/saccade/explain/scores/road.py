@@ -57,6 +57,7 @@ def road(
         pixels, points = x.shape[2] * x.shape[3], len(shares)
         taken = torch.tensor([min(pixels - 1, round(share * pixels)) for share in shares], device=x.device)
         added = torch.randn(x.shape[1:], dtype=torch.float64, generator=generator(seed, 0x20AD)).to(x) * noise
+        question.learn(len(x) * points)
         said = []
         for part in chunks(len(x) * points, rows_at_once(network, x, batch_size)):
             row = torch.arange(part.start, part.stop, device=x.device)

@@ -1,0 +1,105 @@
+"""Convolutions of 3 x 3 with a quarter of the multiplications.
+
+Winograd's minimal filtering F(4 x 4, 3 x 3) (Lavin and Gray 2015, "Fast Algorithms for Convolutional Neural Networks",
+arXiv:1509.09308): 4 x 4 outputs are computed from 6 x 6 inputs. Both are transformed by fixed matrices, and between the
+transforms stands one matrix product over the channels for each of 36 places, instead of nine for each of 16.
+"""
+
+from functools import cache, cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+WIDE = 64
+"""Channels in and out from which on the transforms cost less than they save, on a CPU."""
+
+AT_ONCE = 2**18
+"""Transformed values at a time, if weights are no more: what stays in a processor's caches."""
+
+_INPUT = ((4, 0, -5, 0, 1, 0), (0, -4, -4, 1, 1, 0), (0, 4, -4, -1, 1, 0), (0, -2, -1, 2, 1, 0), (0, 2, -1, -2, 1, 0),
+          (0, 4, 0, -5, 0, 1))  # fmt: skip
+_WEIGHT = ((1 / 4, 0, 0), (-1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6), (1 / 24, 1 / 12, 1 / 6),
+           (1 / 24, -1 / 12, 1 / 6), (0, 0, 1))  # fmt: skip
+_OUTPUT = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
+
+
+class Winograd:
+    """A convolution with fixed weights, stride 1 and a border of one zero; differentiable by its pictures, once.
+
+    weight: (cout, cin, 3, 3). bias: (cout,). Values are those of PyTorch's convolution up to rounding, some ten times
+    as large as its own.
+    """
+
+    def __init__(self, weight: Float[Tensor, "cout cin 3 3"], bias: Float[Tensor, " cout"] | None = None) -> None:
+        self.weight, self.bias = weight, bias
+
+    def __call__(self, x: Float[Tensor, "n cin h w"], relu: bool = False) -> Float[Tensor, "n cout h w"]:
+        """The convolution, and with `relu` what is positive of it."""
+        found: Tensor = _Winograd.apply(x, self, relu)  # type: ignore[no-untyped-call]
+        return found
+
+    @cached_property
+    def there(self) -> Float[Tensor, "36 cin cout"]:
+        """The transformed weights."""
+        return _transformed(self.weight).transpose(1, 2)
+
+    @cached_property
+    def back(self) -> Float[Tensor, "36 cout cin"]:
+        """Those of the way back: its gradient is a convolution too, with the weights turned by half a turn."""
+        return _transformed(self.weight.flip(2, 3))
+
+
+class _Winograd(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, conv: Winograd, relu: bool) -> Tensor:
+        ctx.conv, ctx.relu = conv, relu
+        found = _convolved(x, conv.there, conv.bias, relu)
+        if relu:
+            ctx.save_for_backward(found)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        if ctx.relu:
+            gradient = torch.ops.aten.threshold_backward(gradient, ctx.saved_tensors[0], 0)
+        return _convolved(gradient, ctx.conv.back, None, False), None, None
+
+
+def _convolved(x: Tensor, weights: Float[Tensor, "36 c d"], bias: Tensor | None, relu: bool) -> Tensor:
+    n, c, h, w = x.shape
+    d = weights.shape[2]
+    down, across = -(-h // 4), -(-w // 4)
+    found = x.new_empty(n, 4 * down, 4 * across, d)
+    into, out = _both(_INPUT, x.dtype, x.device), _both(_OUTPUT, x.dtype, x.device)
+    rows = max(1, max(AT_ONCE, weights.numel()) // (36 * down * across * max(c, d)))
+    for some, result in zip(torch.split(x.permute(0, 2, 3, 1), rows), torch.split(found, rows), strict=True):
+        m = len(some)
+        padded = F.pad(some, (0, 0, 1, 4 * across + 1 - w, 1, 4 * down + 1 - h)).contiguous()
+        by_row, by_line, by_place, by_channel = padded.stride()
+        tiles = padded.as_strided(
+            (6, 6, m, down, across, c), (by_line, by_place, by_row, 4 * by_line, 4 * by_place, by_channel)
+        )
+        values = torch.mm(into, tiles.reshape(36, -1)).view(36, -1, c)
+        values = torch.mm(out, torch.bmm(values, weights).view(36, -1)).view(-1, d)
+        if bias is not None:
+            values.add_(bias)
+        if relu:
+            values.relu_()
+        tiles = values.view(4, 4, m, down, across, d).permute(2, 3, 0, 4, 1, 5)
+        result.view(m, down, 4, across, 4, d).copy_(tiles)
+    return found[:, :h, :w].permute(0, 3, 1, 2)
+
+
+def _transformed(weight: Float[Tensor, "cout cin 3 3"]) -> Float[Tensor, "36 cout cin"]:
+    cout, cin = weight.shape[:2]
+    return torch.mm(_both(_WEIGHT, weight.dtype, weight.device), weight.reshape(-1, 9).T).view(36, cout, cin)
+
+
+@cache
+def _both(matrix: tuple[tuple[float, ...], ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Transforms rows and columns of a tile, flattened, at once."""
+    one = torch.tensor(matrix, dtype=torch.float64)
+    return torch.kron(one, one).to(device, dtype)
