@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 from torch import Tensor
 
-from saccade.attack.balls import NORMS, Ball, Norm, ball, distance, moved, steepest
+from saccade.attack.balls import NORMS, ORDERS, Ball, Norm, ball, crossing, distance, moved, steepest
 from saccade.errors import SaccadeError
 
 ORDER = {"linf": float("inf"), "l2": 2, "l1": 1}
@@ -205,3 +205,42 @@ def test_a_part_of_the_balls_and_an_unknown_norm() -> None:
     assert torch.equal(where[on].project(z[on]), where.project(z)[on])
     with pytest.raises(SaccadeError, match="norm is 'l7', expected one of linf, l2, l1"):
         made("l7", 0.1)
+
+
+@pytest.mark.parametrize("norm", list(ORDERS))
+@given(need=st.sampled_from([0.0, 1e-4, 0.1, 1.0, 4.0, 1e3]), seed=st.integers(0, 99))
+@settings(max_examples=20, deadline=None)
+def test_a_crossing_is_the_nearest_point_that_gains_so_much(norm: Norm, need: float, seed: int) -> None:
+    x = made("l2", 1.0, seed=seed).x
+    gradient = draw(*x.shape, seed=seed + 900) - 0.5
+    low, high = torch.zeros(1, 1, 1, 1, dtype=torch.float64), torch.ones(1, 1, 1, 1, dtype=torch.float64)
+    z = crossing(norm, x, gradient, torch.full((6,), need, dtype=torch.float64), low, high)
+    assert z.min() >= 0
+    assert z.max() <= 1
+    gain = (gradient * (z - x)).flatten(1).sum(1)
+    most = (gradient * (torch.where(gradient > 0, 1.0, 0.0) - x)).flatten(1).sum(1)
+    torch.testing.assert_close(gain, most.clamp(max=need), rtol=1e-9, atol=1e-9)
+    size = distance(z - x, norm)
+    reached = (most > need) & (size > 0)
+    less = torch.floor(size - 1) if norm == "l0" else size * (1 - 1e-6)  # no ball that is smaller holds such a point
+    where = ball(norm, x, less.clamp_min(0).view(-1, 1, 1, 1), low, high, "test")
+    best = (gradient * (where.best(gradient) - x)).flatten(1).sum(1)
+    assert (best < need)[reached].all()
+
+
+def test_the_ball_of_l0_keeps_the_values_that_matter_most() -> None:
+    where = made("l0", [0.0, 1.0, 2.0, 3.9, 10.0, 48.0])
+    z = where.x + draw(*where.x.shape, seed=9) - 0.5
+    found = where.project(z)
+    for x, point, near, count in zip(where.x, z, found, (0, 1, 2, 3, 10, 48), strict=True):
+        inside = point.clamp(0, 1)
+        saved = ((point - x).square() - (point - inside).square()).flatten()
+        kept = torch.zeros(48, dtype=torch.bool)
+        kept[saved.argsort(descending=True)[:count]] = True
+        torch.testing.assert_close(near.flatten(), torch.where(kept, inside.flatten(), x.flatten()))
+    gradient = draw(*where.x.shape, seed=8) - 0.5
+    best = where.best(gradient)
+    assert (distance(best - where.x, "l0") <= where.eps.flatten()).all()
+    gains = (gradient * (torch.where(gradient > 0, 1.0, 0.0) - where.x)).flatten(1).sort(1, descending=True).values
+    most = torch.stack([row[:count].sum() for row, count in zip(gains, (0, 1, 2, 3, 10, 48), strict=True)])
+    torch.testing.assert_close((gradient * (best - where.x)).flatten(1).sum(1), most)

@@ -191,6 +191,30 @@ def test_slopes_are_rows_of_the_jacobian() -> None:
         torch.testing.assert_close(found[i], jacobian[classes[i], i])
 
 
+def test_slopes_of_weighted_sums_of_the_scores() -> None:
+    network = conv_net()
+    weights = draw(7, 2, 5, seed=2) - 0.5
+    with search_on(network, batch_size=3) as search:
+        _, found = search.slopes(X, search.every_row, weights)
+        _, each = search.slopes(X, search.every_row, torch.arange(5).expand(7, 5))
+    torch.testing.assert_close(found, torch.einsum("nkc,ncdhw->nkdhw", weights, each))
+
+
+def test_keeps_what_is_nearest_by_a_size_of_ones_own() -> None:
+    network = linear()
+    x = draw(1, 3, 4, 4)
+    labels = labels_of(network, x)
+    toward = network.weight[1 - labels] - network.weight[labels]
+    with search_on(network, x, labels, norm="l2") as search:
+        rows = search.every_row
+        for reach, size in ((9.0, 3.0), (8.0, 5.0), (10.0, 1.0)):
+            z = x + reach * toward
+            search.offer(z, rows, search.ask(z, rows), size=torch.tensor([size]).double())
+        result = search.result()
+    torch.testing.assert_close(result.adversarial, (x + 10 * toward).detach())
+    torch.testing.assert_close(result.norm, 10 * toward.detach().flatten(1).norm(dim=1))
+
+
 def test_keeps_the_nearest_that_fools() -> None:
     network = linear()
     x = draw(2, 3, 4, 4)

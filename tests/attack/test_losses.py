@@ -8,7 +8,17 @@ from attack.nets import draw
 from torch import Tensor
 from torch.nn import functional as F
 
-from saccade.attack.losses import LOSSES, VANISHED, Aim, Tempered, find_loss, slope_by_scores
+from saccade.attack.losses import (
+    LOSSES,
+    VANISHED,
+    Aim,
+    Tempered,
+    find_loss,
+    lead,
+    runners_up,
+    slope_by_scores,
+    toward,
+)
 from saccade.engine.seeding import generator
 from saccade.errors import SaccadeError
 
@@ -155,6 +165,22 @@ def test_a_slope_too_small_for_rounding_keeps_both_of_its_ends() -> None:
     _, direction, length = slope_by_scores(LOSSES["ce"], scores[None], aim)
     torch.testing.assert_close(direction[0, 0], torch.tensor([-1.0, 1.0, 0.0]), rtol=0, atol=1e-6)
     assert length.item() == pytest.approx(math.exp(-20), rel=1e-5)
+
+
+def test_toward_a_class_and_which_are_next() -> None:
+    scores, labels = scores_of(5), torch.arange(12) % 5
+    aim = Aim(labels, None, scores)
+    classes = (labels + 3) % 5
+    rows = torch.arange(12)
+    torch.testing.assert_close(toward(lead, classes)(scores, aim), scores[rows, classes] - scores[rows, labels])
+    for name in ("ce", "margin", "dlr"):
+        given = LOSSES[name](scores, Aim(labels, classes, scores))
+        torch.testing.assert_close(toward(LOSSES[name], classes)(scores, aim), given)
+    for count in (1, 3, 9):
+        found = runners_up(scores, labels, count)
+        for row, label, said in zip(scores.tolist(), labels.tolist(), found.tolist(), strict=True):
+            ordered = sorted((c for c in range(5) if c != label), key=lambda c: -row[c])
+            assert said == ordered[:count]
 
 
 def test_losses_by_name() -> None:

@@ -6,18 +6,18 @@ Everything here is exact, and rounded inwards: no change is longer than its budg
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from saccade.engine.seeding import generator
 from saccade.errors import SaccadeError
 
 Norm = str
-"""A key of `ORDERS`; "l0" has no ball."""
+"""A key of `ORDERS`."""
 
 ORDERS = {"linf": torch.inf, "l2": 2, "l1": 1, "l0": 0}
 NORMS = ("linf", "l2", "l1")
-"""The norms that have balls to project onto."""
+"""The norms that are norms, with convex balls; that of l0 holds all pictures with at most eps values changed."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,10 @@ class Ball:
             return torch.minimum(torch.maximum(z, self.low), self.high)
         change = z - self.x
         size, room, eps = self._flat(change)
-        if self.norm == "l2":
+        if self.norm == "l0":
+            kept = torch.minimum(size, room)
+            length = kept * _largest(size.square() - (size - kept).square(), self.eps)
+        elif self.norm == "l2":
             length = torch.minimum(_stretch(size, room, eps).clamp(max=1) * size, room)
         else:
             length = torch.minimum((size - _threshold(size, room, eps)).clamp_min(0), room)
@@ -54,7 +57,9 @@ class Ball:
         if self.norm == "linf":
             return torch.where(gradient > 0, self.high, torch.where(gradient < 0, self.low, self.x))
         size, room, eps = self._flat(gradient)
-        if self.norm == "l2":
+        if self.norm == "l0":
+            length = room * _largest(size * room, self.eps)
+        elif self.norm == "l2":
             length = torch.where(size > 0, torch.minimum(_stretch(size, room, eps) * size, room), 0)
         else:
             order = size.argsort(dim=1, descending=True, stable=True)
@@ -96,26 +101,51 @@ class Ball:
 
     def _flat(self, change: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Sizes of a change (M, D), the room (M, D) that the box leaves in its direction, eps (M, 1), in float64."""
-        room = torch.where(change > 0, self.high - self.x, self.x - self.low)
-        size, room = wide(change).abs().flatten(1), wide(room).flatten(1)
+        size, room = _size_and_room(change, self.x, self.low, self.high)
         return size, room, wide(self.eps).flatten(1) * (1 - 1e-7)  # for the rounding of lengths to float32
 
     def _moved(self, direction: Tensor, length: Tensor) -> Tensor:
         """x moved by `length` (M, D) along the signs of `direction`."""
-        z = moved(self.x, direction.sign() * length.view_as(direction).to(direction))
-        return torch.minimum(torch.maximum(z, self.low), self.high)
+        return _along(self.x, direction, length, self.low, self.high)
 
 
 def ball(
     norm: Norm, x: Float[Tensor, "m c h w"], eps: Float[Tensor, "m 1 1 1"], low: Tensor, high: Tensor, operation: str
 ) -> Ball:
     """The balls of radius `eps` around `x`, within [low, high] as `x` is; raises `SaccadeError` for another norm."""
-    if norm not in NORMS:
-        raise SaccadeError(f"Could not {operation}: norm is {norm!r}, expected one of {', '.join(NORMS)}.")
+    if norm not in ORDERS:
+        raise SaccadeError(f"Could not {operation}: norm is {norm!r}, expected one of {', '.join(ORDERS)}.")
     low, high = low.expand_as(x), high.expand_as(x)
     if norm == "linf":
         low, high = torch.maximum(moved(x, -eps), low), torch.minimum(moved(x, eps), high)
     return Ball(norm, x, eps, low, high)
+
+
+def crossing(
+    norm: Norm,
+    x: Float[Tensor, "m c h w"],
+    gradient: Float[Tensor, "m c h w"],
+    gain: Float[Tensor, " m"],
+    low: Tensor,
+    high: Tensor,
+) -> Float[Tensor, "m c h w"]:
+    """The nearest points, in a norm and within [low, high], at which linear functions have risen by `gain`.
+
+    Where none in the box has risen so much, the highest. For l0 and l1 all values but one change as far as they may.
+    """
+    size, room = _size_and_room(gradient, x, low, high)
+    need = wide(gain)[:, None].clamp_min(0)
+    if norm in ("l0", "l1"):
+        order = (size * room if norm == "l0" else size).argsort(dim=1, descending=True, stable=True)
+        sorted_size, sorted_room = size.gather(1, order), room.gather(1, order)
+        most = sorted_size * sorted_room
+        left = (need - (most.cumsum(1) - most)).clamp_min(0)
+        share = torch.minimum(left / sorted_size.where(sorted_size > 0, 1), sorted_room).where(sorted_size > 0, 0)
+        length = torch.zeros_like(room).scatter(1, order, share)
+    else:
+        weight = torch.ones_like(size) if norm == "linf" else size
+        length = torch.minimum(_rise(size, weight, room, need) * weight, room).where(size > 0, 0)
+    return _along(x, gradient, length, low, high)
 
 
 def steepest(gradient: Float[Tensor, "m c h w"], norm: Norm) -> Float[Tensor, "m c h w"]:
@@ -148,6 +178,42 @@ def moved(x: Tensor, change: Tensor) -> Tensor:
     back = z - x
     error = (x - (z - back)) + (change - back)  # exactly x + change - z (Knuth's two-sum)
     return torch.where(error.sign() * change.sign() < 0, torch.nextafter(z, x.expand_as(z)), z)
+
+
+def _size_and_room(change: Tensor, x: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Sizes of a change (M, D), and the room (M, D) that the box leaves in its direction, in float64."""
+    room = torch.where(change > 0, high - x, x - low)
+    return wide(change).abs().flatten(1), wide(room).flatten(1)
+
+
+def _along(x: Tensor, direction: Tensor, length: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """x moved by `length` (M, D) along the signs of `direction`, within the box."""
+    z = moved(x, direction.sign() * length.view_as(direction).to(direction))
+    return torch.minimum(torch.maximum(z, low), high)
+
+
+def _largest(gain: Tensor, eps: Tensor) -> Bool[Tensor, "m d"]:
+    """Which of each row's gains are among the floor(eps) largest; of equal ones the first count."""
+    order = gain.argsort(dim=1, descending=True, stable=True)
+    rank = torch.arange(gain.shape[1], device=gain.device).expand_as(order)
+    return torch.zeros_like(order).scatter(1, order, rank) < eps.flatten(1).floor()
+
+
+def _rise(size: Tensor, weight: Tensor, room: Tensor, need: Tensor) -> Float[Tensor, "m 1"]:
+    """The t at which size * min(t * weight, room) sums to `need`, or the largest that still adds to it.
+
+    The sum is concave and piecewise linear in t, so Newton's steps from below end at the root.
+    """
+    t, rate, most = torch.zeros_like(need), size * weight, size * room
+    for _ in range(100):
+        full = t * weight >= room
+        left = need - torch.where(full, most, 0).sum(1, keepdim=True)
+        free = torch.where(full, 0, rate).sum(1, keepdim=True)
+        new = torch.maximum(torch.where(free > 0, left / free, t), t)
+        if torch.equal(new, t):
+            break
+        t = new
+    return t
 
 
 def _stretch(size: Tensor, room: Tensor, eps: Tensor) -> Float[Tensor, "m 1"]:

@@ -91,6 +91,7 @@ class Search:
         self.scores = x.new_zeros(0, 0)
         self.best, self.success = x.clone(), torch.zeros(len(x), dtype=torch.bool, device=x.device)
         self.norm, self.loss = x.new_full((len(x),), torch.inf), x.new_full((len(x),), -torch.inf)
+        self._size = self.norm.clone()
         self.forwards, self.backwards = torch.zeros_like(self.every_row), torch.zeros_like(self.every_row)
         self.flat = torch.zeros_like(self.success)
 
@@ -98,6 +99,10 @@ class Search:
     def every_row(self) -> Int[Tensor, " n"]:
         """The numbers of all pictures."""
         return torch.arange(len(self.x), device=self.x.device)
+
+    def rounding(self, scores: Float[Tensor, "m classes"]) -> Float[Tensor, " m"]:
+        """How large a difference of scores must be to count: less may be lost in the network's own precision."""
+        return 2 * torch.finfo(self._dtype).eps * scores.abs().amax(1)
 
     @property
     def active(self) -> Int[Tensor, " m"]:
@@ -172,11 +177,15 @@ class Search:
         return Look(*(torch.cat([getattr(one, key) for one in found]) for key in ("scores", "loss", "gradient")))
 
     def slopes(
-        self, z: Float[Tensor, "m c h w"], rows: Int[Tensor, " m"], classes: Int[Tensor, "m k"]
+        self,
+        z: Float[Tensor, "m c h w"],
+        rows: Int[Tensor, " m"],
+        classes: Int[Tensor, "m k"] | Float[Tensor, "m k classes"],
     ) -> tuple[Float[Tensor, "m classes"], Float[Tensor, "m k c h w"]]:
         """What the network says of points `z`, and the gradients of K of the scores of each: one pass forward, K back.
 
-        Outside `mask` the gradients are zero.
+        classes: which scores; or weights, for the gradients of K weighted sums of the scores. Outside `mask` the
+        gradients are zero.
         """
         said, found = [], []
         for part in chunks(len(z), self.batch):
@@ -184,9 +193,13 @@ class Search:
             scores = self._forward(leaf)
             each = []
             for k in range(classes.shape[1]):
-                direction = torch.zeros_like(scores).scatter(1, classes[part, k : k + 1], 1.0)
+                if classes.is_floating_point():
+                    direction = classes[part, k].to(scores)
+                else:
+                    direction = torch.zeros_like(scores).scatter(1, classes[part, k : k + 1], 1.0)
                 each.append(self._backward(scores, direction, leaf, again=k + 1 < classes.shape[1]))
             gradients = torch.stack(each, 1)
+            self.flat[rows[part]] |= ~gradients.flatten(1).any(1)
             found.append(gradients if self.mask is None else gradients * self.mask[rows[part], None])
             said.append(scores.detach())
         self.forwards[rows] += 1
@@ -199,21 +212,28 @@ class Search:
         return said != self.labels[rows] if self.targets is None else said == self.targets[rows]
 
     def offer(
-        self, z: Float[Tensor, "m c h w"], rows: Int[Tensor, " m"], scores: Float[Tensor, "m classes"]
+        self,
+        z: Float[Tensor, "m c h w"],
+        rows: Int[Tensor, " m"],
+        scores: Float[Tensor, "m classes"],
+        *,
+        size: Float[Tensor, " m"] | None = None,
     ) -> Bool[Tensor, " m"]:
         """Keep each point that fools the network and is nearer than what was kept; returns whether each fools it.
 
-        scores: what the network said of exactly these points.
+        scores: what the network said of exactly these points. size: how far they are, if that is not by the norm.
         """
         value = self.loss_function(scores, self.aim(rows)).to(self.loss)
         self.loss[rows] = torch.maximum(self.loss[rows], value)
         fooled = self.fools(scores, rows)
         if fooled.any():
             hits, points = rows[fooled], z[fooled]
-            size = distance(points - self.x[hits], self.measure)
-            nearer = size < self.norm[hits]
+            norm = distance(points - self.x[hits], self.measure)
+            far = norm if size is None else size[fooled]
+            nearer = far < self._size[hits]
             hits = hits[nearer]
-            self.best[hits], self.norm[hits], self.success[hits] = points[nearer], size[nearer], True
+            self.best[hits], self.norm[hits], self._size[hits] = points[nearer], norm[nearer], far[nearer]
+            self.success[hits] = True
         return fooled
 
     def result(self) -> Result:

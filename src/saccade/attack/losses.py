@@ -6,7 +6,7 @@ vanishes, the engine follows that of `soft_margin`, see `slope_by_scores`.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -78,11 +78,26 @@ def dlr(scores: Float[Tensor, "m classes"], aim: Aim) -> Float[Tensor, " m"]:
     Croce and Hein 2020, arXiv:2003.01690.
     """
     ordered = scores.sort(1, descending=True).values
-    raised = margin(scores, aim) if aim.targets is None else _of(scores, aim.targets) - _of(scores, aim.labels)
+    raised = margin(scores, aim) if aim.targets is None else lead(scores, aim)
     if scores.shape[1] == 2:
         return raised
     last = ordered[:, 2] if aim.targets is None else ordered[:, 2:4].mean(1)
     return raised / (ordered[:, 0] - last).clamp_min(1e-12)
+
+
+def lead(scores: Float[Tensor, "m classes"], aim: Aim) -> Float[Tensor, " m"]:
+    """The target's score less the label's, whatever the others do; for aims with targets."""
+    return _of(scores, aim.wanted) - _of(scores, aim.labels)
+
+
+def toward(loss: Loss, classes: Int[Tensor, " m"]) -> Loss:
+    """A loss of M pictures in its targeted form, toward classes that need not be those that are to be said."""
+    return lambda scores, aim: loss(scores, replace(aim, targets=classes))
+
+
+def runners_up(scores: Float[Tensor, "m classes"], labels: Int[Tensor, " m"], count: int) -> Int[Tensor, "m k"]:
+    """The other classes than the label, the highest score first: `count`, or as many as there are."""
+    return _others(scores, labels).topk(min(count, scores.shape[1] - 1), dim=1).indices
 
 
 def probability_margin(scores: Float[Tensor, "m classes"], aim: Aim) -> Float[Tensor, " m"]:

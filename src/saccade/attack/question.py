@@ -85,3 +85,10 @@ def per_picture(value: Budget, pictures: Tensor, name: str, operation: str) -> F
     if not (torch.isfinite(sizes) & (sizes >= 0)).all():
         raise SaccadeError(f"Could not {operation}: {name} is {value}, expected finite numbers of 0 or more.")
     return sizes.expand(count).view(count, 1, 1, 1)
+
+
+def check_settings(operation: str, least: float, **settings: float) -> None:
+    """Raise `SaccadeError` for a setting below `least`, or one that is not finite."""
+    for name, value in settings.items():
+        if not least <= value < float("inf"):
+            raise SaccadeError(f"Could not {operation}: {name} is {value}, expected a finite number, {least} or more.")
