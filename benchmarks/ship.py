@@ -2,7 +2,8 @@
 
     python benchmarks/ship.py runs/tinynet [--name tinynet] [--about "One sentence on what it is for."]
 
-The figures in the card are measured here, on the file that ships (its weights are rounded to 16 bits).
+The figures in the card are measured here, on the file that ships (its weights are rounded to 16 bits). Of a network
+that was trained against attacks: also at the radius of its training, and with `--autoattack 200` under AutoAttack.
 """
 
 import argparse
@@ -11,13 +12,17 @@ import shutil
 from datetime import date
 from pathlib import Path
 
+import torch
+
 import saccade
+from saccade.attack.autoattack import autoattack
 from saccade.data import load as load_data
 from saccade.engine.distributed import World
 from saccade.engine.files import write_text
 from saccade.engine.precision import choose_device
 from saccade.networks.zoo import SHIPPED
 from saccade.train import Recipe, evaluate, evaluate_under_attack
+from saccade.train.evaluate import evenly
 from saccade.train.recipes import RECIPES
 
 LICENCE = {
@@ -32,6 +37,8 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--name")
     parser.add_argument("--about", default="A classifier of small pictures.")
+    parser.add_argument("--autoattack", type=int, default=0, help="so many test pictures under AutoAttack")
+    parser.add_argument("--mode", default="standard", help="of AutoAttack")
     arguments = parser.parse_args()
     told = json.loads((arguments.run / "recipe.json").read_text("utf-8"))
     measured = json.loads((arguments.run / "metrics.json").read_text("utf-8"))
@@ -55,12 +62,26 @@ def main() -> None:
         extra[f"tta_{recipe.tta}"] = evaluate(network, test, size=size, tta=recipe.tta, world=world)["accuracy"]
     attacked = {
         f"Linf {eps * 255:.0f}/255": evaluate_under_attack(
-            network, test.subset(range(1000)), norm="linf", eps=eps, size=size, device=device
+            network, evenly(test, 1000), norm="linf", eps=eps, size=size, device=device
         )
-        for eps in EPS
+        for eps in sorted({*EPS, *({recipe.eps} if recipe.adversarial == "linf" else ())})
     }
+    worst, hardest = {}, []
+    if arguments.autoattack:
+        hard = evenly(test, arguments.autoattack)
+        raw, labels = hard.take(torch.arange(len(hard)))
+        pictures = raw.permute(0, 3, 1, 2).float().to(device) / 255
+        norm = "l2" if recipe.adversarial == "l2" else "linf"
+        found = autoattack(network, pictures, labels, norm=norm, eps=recipe.eps, mode=arguments.mode)
+        counts = {stage: found.broken_by.count(stage) for stage in ("clean", *found.stages)}
+        value = found.broken_by.count("") / len(hard)
+        worst = {"accuracy": value, "pictures": len(hard), "mode": arguments.mode, "fooled first by": counts}
+        hardest.append(
+            f"| accuracy under AutoAttack ({arguments.mode}), {norm.capitalize()} {recipe.eps * 255:.0f}/255, "
+            f"{len(hard):,} pictures | {value:.1%} |"
+        )
     accuracy = f"{plain['accuracy']:.1%} top-1" + (f", {plain['top5']:.1%} top-5" if "top5" in plain else "")
-    metrics = {"test": plain, "attacked": attacked, **extra}
+    metrics = {"test": plain, "attacked": attacked, **extra, **({"autoattack": worst} if worst else {})}
     network.cpu().save(
         target,
         half=True,
@@ -88,9 +109,10 @@ def main() -> None:
         f"| accuracy | {accuracy} |",
         *(f"| accuracy, test-time augmentation {key[4:]} | {value:.1%} |" for key, value in extra.items()),
         *(
-            f"| accuracy under a 10-step attack, {key}, first 1,000 pictures | {value:.1%} |"
+            f"| accuracy under a 10-step attack, {key}, 1,000 pictures | {value:.1%} |"
             for key, value in attacked.items()
         ),
+        *hardest,
         f"| training time | {minutes:.0f} minutes on the wall clock, other work on the machine at times |",
         f"| machine | {told['versions']['device']}, {told['versions']['threads']} threads, "
         f"PyTorch {told['versions']['torch']} |",

@@ -39,6 +39,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "optimiser": "adamw", "lr": 0.003, "adversarial": "l2", "eps": 0.3, "attack_steps": 2, "sizes": (12, 16),
         "clip": 1.0, "patience": 2, "epochs": 4,
     },
+    "free": {**SHORT, "adversarial": "linf", "eps": 0.03, "attack_steps": 2, "defence": "free"},
+    "trades-worse-weights": {**SHORT, "adversarial": "l2", "eps": 0.3, "defence": "trades", "awp": 0.01, "ema": 0.5},
 }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from saccade.data.images import ImageSet
 from saccade.engine.distributed import World
 from saccade.errors import SaccadeError
-from saccade.train.evaluate import augmented_logits, evaluate, evaluate_under_attack
+from saccade.train.evaluate import augmented_logits, evaluate, evaluate_under_attack, evenly
 
 CPU = torch.device("cpu")
 MODULE = importlib.import_module("saccade.train.evaluate")  # not the function of that name
@@ -182,3 +182,15 @@ def test_accuracy_under_attack_of_a_linear_network():
     assert network.training
     assert network.weight.requires_grad
     assert network.weight.grad is None
+
+
+def test_a_sample_of_a_sorted_set_has_every_class():
+    labels = torch.arange(60) // 15
+    images = ImageSet("sorted", torch.zeros(60, 4, 4, 3, dtype=torch.uint8), labels, tuple("abcd"))
+    for count in (4, 7, 20, 59):
+        _, found = (some := evenly(images, count)).take(torch.arange(count))
+        assert len(some) == count
+        shares = torch.bincount(found, minlength=4)
+        assert shares.max() - shares.min() <= 1
+    assert torch.equal(evenly(images, 1000).take(torch.arange(60))[1], labels)
+    assert len(evenly(images.subset([]), 5)) == 0

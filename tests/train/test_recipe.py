@@ -97,6 +97,17 @@ def test_wrong_text_says_what_is_expected(field, text, expected):
         ({"ema": "-1"}, "ema, clip and patience must be 0 or more"),
         ({"attack_steps": "0"}, "attack_steps must be 1 or more"),
         ({"adversarial": "linf"}, "eps must be above zero where adversarial is set"),
+        ({"beta": "-1"}, "beta and awp must be 0 or more"),
+        ({"awp": "-1"}, "beta and awp must be 0 or more"),
+        ({"defence": "trades"}, "defence trades needs adversarial to be linf or l2"),
+        (
+            {"defence": "mart", "adversarial": "l2", "eps": "1", "cutmix": "1"},
+            "defence mart takes no mixup, cutmix or label_smoothing",
+        ),
+        (
+            {"defence": "free", "adversarial": "l2", "eps": "1", "awp": "0.01"},
+            "awp does not go with defence free, which has no second look at a batch",
+        ),
         ({"end_factor": "-0.1"}, "start_factor and end_factor must be 0 or more"),
     ],
 )
@@ -113,7 +124,7 @@ def unchecked(values):
     recipe.__post_init__()
 
 
-@pytest.mark.parametrize("field", ["optimiser", "schedule", "flip", "adversarial", "tta", "precision"])
+@pytest.mark.parametrize("field", ["optimiser", "schedule", "flip", "adversarial", "defence", "tta", "precision"])
 def test_a_choice_that_there_is_not_is_refused_and_not_read_as_a_default(field):
     with pytest.raises(SaccadeError, match=rf"Recipe base: {field} must be one of .*, got 'other'"):
         unchecked({**BASE.as_dict(), field: "other"})

@@ -78,7 +78,7 @@ def test_adversarial_figures_say_what_they_are(catalogue, recipe, tmp_path):
     plan = recipe(options=OPTIONS, epochs=1, adversarial="linf", eps=0.02)
     metrics = train(plan, folder=tmp_path / "run").metrics
     assert metrics["test_attacked"]["accuracy"] <= metrics["test"]["accuracy"]
-    assert metrics["test_attacked"]["attack"] == "10-step PGD, linf, eps 0.02000, first 30 pictures"
+    assert metrics["test_attacked"]["attack"] == "10-step PGD, linf, eps 0.02000, 30 pictures"
 
 
 def test_another_recipe_in_the_same_folder_is_refused_before_anything_is_loaded(catalogue, recipe, tmp_path):

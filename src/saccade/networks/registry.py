@@ -20,6 +20,7 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "resnet47": preact.resnet47,
     # small pictures
     **{f"cifar-resnet{n}": partial(cifar_resnet.CifarResNet, depth=n) for n in (20, 32, 44, 56, 110)},
+    "cifar-preact8": partial(preact.ResNet, ((16, 64, 1, True), (64, 128, 1, True), (128, 256, 1, True))),
     "tinynet": tiny.TinyNet,
     "fast": fast.FastNet,
     "fast94": partial(fast.FastNet, widths=(64, 256, 256)),

@@ -7,6 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from saccade.train.robust import divergence
+
 Norm = Literal["linf", "l2"]
 
 
@@ -23,6 +25,26 @@ def random_start(
     return (direction * radius).to(pictures) * eps
 
 
+def ascend(
+    change: Float[Tensor, "n 3 h w"],
+    gradient: Float[Tensor, "n 3 h w"],
+    pictures: Float[Tensor, "n 3 h w"],
+    *,
+    norm: Norm,
+    eps: float,
+    length: float,
+) -> Float[Tensor, "n 3 h w"]:
+    """The change after one step of `length` uphill, back in the ball of radius eps, the pictures back in [0, 1]."""
+    if norm == "linf":
+        change = (change + length * gradient.sign()).clamp(-eps, eps)
+    else:
+        norms = gradient.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
+        change = change + length * gradient / norms
+        norms = change.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
+        change = change * (eps / norms).clamp(max=1)
+    return (pictures + change).clamp(0, 1) - pictures
+
+
 def perturb(
     network: nn.Module,
     pictures: Float[Tensor, "n 3 h w"],
@@ -32,12 +54,15 @@ def perturb(
     eps: float,
     steps: int,
     generator: torch.Generator,
+    reference: Float[Tensor, "n classes"] | None = None,
 ) -> Float[Tensor, "n 3 h w"]:
     """Pictures within eps of the given ones, still in [0, 1], that raise the cross entropy.
 
     One step is the fast method of Wong et al. 2020 (arXiv:2001.03994): random start, one step of 1.25 eps,
     projection. More steps are projected gradient ascent (Madry et al. 2018, arXiv:1706.06083) with steps of
     2.5 eps / steps. The network's mode is left as it is and its parameters get no gradient.
+
+    reference: logits of the unchanged pictures; what is raised is then the divergence from them, as in TRADES.
     """
     change = random_start(pictures, norm=norm, eps=eps, generator=generator)
     change = (pictures + change).clamp(0, 1) - pictures
@@ -45,15 +70,11 @@ def perturb(
     for _ in range(steps):
         change.requires_grad_()
         with torch.enable_grad():
-            loss = F.cross_entropy(network(pictures + change).float(), labels, reduction="sum")
+            logits = network(pictures + change).float()
+            if reference is None:
+                loss = F.cross_entropy(logits, labels, reduction="sum")
+            else:
+                loss = divergence(reference, logits).sum()
             (gradient,) = torch.autograd.grad(loss, change)
-        change = change.detach()
-        if norm == "linf":
-            change = (change + length * gradient.sign()).clamp(-eps, eps)
-        else:
-            norms = gradient.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
-            change = change + length * gradient / norms
-            norms = change.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
-            change = change * (eps / norms).clamp(max=1)
-        change = (pictures + change).clamp(0, 1) - pictures
+        change = ascend(change.detach(), gradient, pictures, norm=norm, eps=eps, length=length)
     return (pictures + change).clamp(0, 1)  # the sum of a rounded difference may pass 1 by a bit

@@ -100,6 +100,12 @@ def evaluate_under_attack(
     return correct / len(images)
 
 
+def evenly(images: ImageSet, count: int) -> ImageSet:
+    """`count` of the pictures (or all, if they are fewer), evenly spaced: a set may be sorted by class."""
+    count = min(count, len(images))
+    return images.subset(torch.arange(count) * len(images) // max(count, 1))
+
+
 def _check_not_empty(images: ImageSet) -> None:
     if len(images) == 0:
         raise SaccadeError(f"Evaluating on {images.name}: it holds no pictures; at least one is needed.")

@@ -7,7 +7,9 @@ moment and started again ends with the same bits (on the CPU) as one that was no
 import copy
 import math
 import time
+import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,10 +37,14 @@ from saccade.errors import SaccadeError
 from saccade.networks.network import Network
 from saccade.train.adversarial import perturb
 from saccade.train.averaging import Average, Lookahead
-from saccade.train.evaluate import evaluate, evaluate_under_attack
+from saccade.train.awp import worse_weights
+from saccade.train.evaluate import evaluate, evaluate_under_attack, evenly
+from saccade.train.free import replay
 from saccade.train.mix import mix
+from saccade.train.monitor import CollapseWarning, Monitor
 from saccade.train.optimisers import optimisers, set_rate
 from saccade.train.recipe import Recipe
+from saccade.train.robust import mart_loss, trades_loss
 from saccade.train.schedule import factor
 
 Callback = Callable[[dict[str, Any]], None]
@@ -95,23 +101,40 @@ class Fit:
         self.step = 0
         self.loss_sum = torch.zeros((), device=self.device)  # since the last row, read once a row
         self.loss_count = 0
-        self.attack_steps = recipe.attack_steps
-        self.best, self.best_epoch, self.best_robust = -1.0, -1, 0.0
+        self.monitor = Monitor(recipe)
+        self.replayed: Tensor | None = None  # "free": the perturbation, which goes on from batch to batch
+        self.best, self.best_epoch = -1.0, -1
         self.history: list[dict[str, Any]] = []
         self.seconds, self._clock = 0.0, time.monotonic()
 
-    def state(self) -> dict[str, Any]:
-        """All that a checkpoint needs."""
+    def values(self) -> dict[str, Any]:
+        """What training has changed: weights, averages, states of the optimisers."""
         return {
             "network": self.network.state_dict(),
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "average": self.average.state() if self.average else None,
             "lookahead": self.lookahead.values if self.lookahead else None,
+        }
+
+    def restore_values(self, values: dict[str, Any]) -> None:
+        """The inverse of `values`, whose tensors are the run's from then on."""
+        self.network.load_state_dict(values["network"])
+        for optimiser, state in zip(self.optimisers, values["optimisers"], strict=True):
+            optimiser.load_state_dict(state)
+        if self.average:
+            self.average.restore(values["average"])
+        if self.lookahead:
+            self.lookahead.values = values["lookahead"]
+
+    def state(self) -> dict[str, Any]:
+        """All that a checkpoint needs."""
+        return self.values() | {
             "step": self.step,
             "steps": self.steps,
             "loss": (self.loss_sum, self.loss_count),
-            "attack_steps": self.attack_steps,
-            "best": (self.best, self.best_epoch, self.best_robust),
+            "monitor": self.monitor.state(),
+            "replayed": self.replayed,
+            "best": (self.best, self.best_epoch),
             "history": self.history,
             "seconds": self.read_clock(),
             "precision": self.precision.name,
@@ -132,17 +155,12 @@ class Fit:
     def _restore(self, state: dict[str, Any]) -> None:
         if state["precision"] != self.precision.name:
             self.precision = Precision(state["precision"], "as the run began")
-        self.network.load_state_dict(state["network"])
-        for optimiser, values in zip(self.optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(values)
-        if self.average:
-            self.average.restore(state["average"])
-        if self.lookahead:
-            self.lookahead.values = state["lookahead"]
+        self.restore_values(state)
         self.step = state["step"]
         self.loss_sum, self.loss_count = state["loss"]
-        self.attack_steps = state["attack_steps"]
-        self.best, self.best_epoch, self.best_robust = state["best"]
+        self.monitor.restore(state["monitor"])
+        self.replayed = state["replayed"]
+        self.best, self.best_epoch = state["best"]
         self.history = state["history"]
         self.seconds, self._clock = state["seconds"], time.monotonic()
 
@@ -162,28 +180,70 @@ class Fit:
         recipe = self.recipe
         torch.manual_seed(mix_keys(recipe.seed, self.step, self.world.rank))  # for dropout and the like
         noise = generator(recipe.seed, self.step, self.world.rank, 1)
+        if recipe.adversarial != "none" and recipe.defence == "free":
+            self.replayed, loss = replay(
+                self.logits,
+                self.descend,
+                pictures,
+                labels,
+                self.replayed,
+                norm=recipe.adversarial,
+                eps=recipe.eps,
+                replays=recipe.attack_steps,
+            )
+            return loss
+        clean = pictures
         if recipe.adversarial != "none":
-            with self.precision.autocast(self.device):
-                pictures = perturb(
-                    self.network,
-                    pictures,
-                    labels,
-                    norm=recipe.adversarial,
-                    eps=recipe.eps,
-                    steps=self.attack_steps,
-                    generator=noise,
-                )
+            pictures = self.perturbed(clean, labels, noise)
         pictures, targets = mix(pictures, labels, mixup=recipe.mixup, cutmix=recipe.cutmix, generator=noise)
+
+        def objective() -> Tensor:
+            logits = self.logits(pictures)
+            if recipe.defence == "trades":
+                return trades_loss(self.logits(clean), logits, labels, beta=recipe.beta)
+            if recipe.defence == "mart":
+                return mart_loss(self.logits(clean), logits, labels, beta=recipe.beta)
+            return targets.loss(logits, smoothing=recipe.label_smoothing)
+
+        return self.descend(objective)
+
+    def logits(self, pictures: Tensor) -> Tensor:
+        """The network's logits in float32, in the precision of the run until then."""
         with self.precision.autocast(self.device):
-            logits = self.network(pictures)
-        loss = targets.loss(logits.float(), smoothing=recipe.label_smoothing)
+            logits: Tensor = self.network(pictures)
+        return logits.float()
+
+    def perturbed(self, pictures: Tensor, labels: Tensor, noise: torch.Generator) -> Tensor:
+        """The pictures at their worst, by the recipe's attack."""
+        recipe, reference = self.recipe, None
+        assert recipe.adversarial != "none"
+        if recipe.defence == "trades":
+            with torch.no_grad():
+                reference = self.logits(pictures)
+        with self.precision.autocast(self.device):
+            return perturb(
+                self.network,
+                pictures,
+                labels,
+                norm=recipe.adversarial,
+                eps=recipe.eps,
+                steps=self.monitor.attack_steps,
+                generator=noise,
+                reference=reference,
+            )
+
+    def descend(self, objective: Callable[[], Tensor]) -> Tensor:
+        """Move the weights down the gradient of what `objective` gives, perhaps as it is at worse weights."""
         for optimiser in self.optimisers:
             optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        size, world = self.recipe.awp, self.world
+        with worse_weights(self.network, objective, size=size, world=world) if size else nullcontext():
+            loss = objective()
+            loss.backward()  # type: ignore[no-untyped-call]
         parameters = [p for p in self.network.parameters() if p.requires_grad]
-        average_gradients(parameters, self.world)
-        if recipe.clip:
-            torch.nn.utils.clip_grad_norm_(parameters, recipe.clip)
+        average_gradients(parameters, world)
+        if self.recipe.clip:
+            torch.nn.utils.clip_grad_norm_(parameters, self.recipe.clip)
         with self.precision.autocast(self.device):  # Muon's matrix products
             for optimiser in self.optimisers:
                 optimiser.step()
@@ -223,15 +283,6 @@ class Fit:
         network: Network = copy.deepcopy(self.network)
         network.load_state_dict(self.average.values)
         return network
-
-    def check_robust_overfitting(self, robust: float) -> bool:
-        """Whether single-step training has collapsed (accuracy under a strong attack halves; Wong et al. 2020); from
-        then on three steps are used."""
-        collapsed = self.attack_steps == 1 and robust < self.best_robust / 2
-        self.best_robust = max(self.best_robust, robust)
-        if collapsed:
-            self.attack_steps = 3
-        return collapsed
 
 
 def fit(
@@ -353,13 +404,17 @@ def _validate(state: Fit, val: ImageSet | None, epoch: int, run: Run | None) -> 
         raw = evaluate(state.network, val, size=size, world=state.world, precision=state.precision)
         row["val_accuracy_raw"] = raw["accuracy"]
     if recipe.adversarial != "none":
-        some = val.subset(torch.arange(min(500, len(val))))
-        robust = evaluate_under_attack(
-            network, some, norm=recipe.adversarial, eps=recipe.eps, size=size, device=state.device
+        row["val_accuracy_attacked"] = evaluate_under_attack(
+            network, evenly(val, 500), norm=recipe.adversarial, eps=recipe.eps, size=size, device=state.device
         )
-        row["val_accuracy_attacked"] = robust
-        if state.check_robust_overfitting(robust):
-            row["note"] = "single-step training collapsed; three attack steps from now on"
+        if state.monitor.watching:  # the weights of the last step: an average shows a collapse late
+            strong, fast = state.monitor.measure(state.network, val, state.device)
+            values = state.monitor.judge(strong, fast, state.values())
+            if values is not None:
+                state.restore_values(values)
+                row["note"] = "single-step training collapsed; back to the best epoch, three attack steps from now on"
+                warnings.warn(f"Epoch {epoch + 1} of {recipe.name}: {row['note']}.", CollapseWarning, stacklevel=4)
+                return row
     if row["val_accuracy"] > state.best:
         state.best, state.best_epoch = row["val_accuracy"], epoch
         if run is not None:

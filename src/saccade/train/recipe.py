@@ -61,7 +61,10 @@ class Recipe(Settings):
 
     adversarial: Literal["none", "linf", "l2"] = "none"
     eps: float = 0.0
-    attack_steps: int = 1
+    attack_steps: int = 1  # 1 is Fast-AT, more is PGD-AT; "free": replays of each batch, every one an update
+    defence: Literal["at", "free", "trades", "mart"] = "at"
+    beta: float = 6.0  # "trades", "mart": weight of the divergence between perturbed and clean
+    awp: float = 0.0  # adversarial weight perturbation: its length as a share of each weight matrix's; 0 for none
 
     tta: Literal["none", "flip", "six"] = "none"  # test-time augmentation, reported beside the plain figure
     patience: int = 0  # stop after so many epochs without a better validation accuracy, 0 for never
@@ -70,6 +73,7 @@ class Recipe(Settings):
 
     def __post_init__(self) -> None:
         self.check_choices()
+        plain = self.defence == "at"
         self.demand(
             {
                 "epochs must be 1 or more": self.epochs >= 1,
@@ -85,6 +89,12 @@ class Recipe(Settings):
                 "uncropped must be 0 or more": self.uncropped >= 0,
                 "attack_steps must be 1 or more": self.attack_steps >= 1,
                 "eps must be above zero where adversarial is set": self.adversarial == "none" or self.eps > 0,
+                "beta and awp must be 0 or more": min(self.beta, self.awp) >= 0,
+                f"defence {self.defence} needs adversarial to be linf or l2": plain or self.adversarial != "none",
+                f"defence {self.defence} takes no mixup, cutmix or label_smoothing": plain
+                or max(self.mixup, self.cutmix, self.label_smoothing) == 0,
+                "awp does not go with defence free, which has no second look at a batch": self.defence != "free"
+                or self.awp == 0,
             }
         )
 

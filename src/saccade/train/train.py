@@ -18,7 +18,7 @@ from saccade.errors import SaccadeError
 from saccade.networks.network import Network
 from saccade.networks.registry import build
 from saccade.networks.zoo import load as load_network
-from saccade.train.evaluate import evaluate, evaluate_under_attack
+from saccade.train.evaluate import evaluate, evaluate_under_attack, evenly
 from saccade.train.fit import Callback, fit
 from saccade.train.recipe import Recipe
 
@@ -124,7 +124,7 @@ def train(
     if recipe.adversarial != "none":
         robust = evaluate_under_attack(
             fitted.network,
-            test.subset(torch.arange(min(1000, len(test)))),
+            evenly(test, 1000),
             norm=recipe.adversarial,
             eps=recipe.eps,
             size=size,
@@ -132,7 +132,7 @@ def train(
         )
         metrics["test_attacked"] = {
             "accuracy": robust,
-            "attack": f"10-step PGD, {recipe.adversarial}, eps {recipe.eps:.5f}, first {min(1000, len(test))} pictures",
+            "attack": f"10-step PGD, {recipe.adversarial}, eps {recipe.eps:.5f}, {min(1000, len(test))} pictures",
         }
     if world.first:
         finish(run, fitted, metrics)
