@@ -29,7 +29,16 @@ from saccade.train.fit import Fit
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 SCRIPTS = ["train_step", "data_pipeline", "cifar_accuracy", "course_part1", "recurrent"]
-SCRIPTS += ["caption_train", "caption_decode", "captioning", "explain", "scoreboard", "imagine", "style", "style_gallery"]
+SCRIPTS += [
+    "caption_train",
+    "caption_decode",
+    "captioning",
+    "explain",
+    "scoreboard",
+    "imagine",
+    "style",
+    "style_gallery",
+]
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from saccade import console
+from saccade.cli_attack import attack
 from saccade.cli_caption import caption
 from saccade.cli_explain import explain
 from saccade.cli_imagine import imagine
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 
 
+app.add_typer(attack, name="attack")
 app.add_typer(caption, name="caption")
 app.add_typer(explain, name="explain")
 app.add_typer(imagine, name="imagine")

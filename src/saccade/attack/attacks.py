@@ -11,11 +11,32 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from saccade.attack.apgd import apgd
+from saccade.attack.autoattack import autoattack
+from saccade.attack.balls import NORMS
+from saccade.attack.boundary import boundary
+from saccade.attack.carlini_wagner import carlini_wagner
+from saccade.attack.ddn import ddn
+from saccade.attack.deepfool import deepfool
+from saccade.attack.elastic_net import elastic_net
 from saccade.attack.engine import Result
+from saccade.attack.fab import fab
+from saccade.attack.fmn import fmn
 from saccade.attack.gradient_attack import gradient_attack
+from saccade.attack.hop_skip_jump import hop_skip_jump
+from saccade.attack.jsma import jsma
 from saccade.attack.linear import linear_attack
 from saccade.attack.losses import Tempered
+from saccade.attack.noise import gaussian_noise
+from saccade.attack.one_pixel import one_pixel
+from saccade.attack.pixle import pixle
+from saccade.attack.sigma_zero import sigma_zero
+from saccade.attack.simba import simba
+from saccade.attack.sparsefool import sparsefool
+from saccade.attack.spatial import spatial
 from saccade.attack.spread import Patchwise, gaussian_kernel
+from saccade.attack.spsa import nes, spsa
+from saccade.attack.square import square
 from saccade.attack.views import Diverse, Noise, Repeats, Scales
 from saccade.errors import SaccadeError
 from saccade.networks.targets import Target
@@ -26,8 +47,8 @@ class Attack:
     """An attack, and the settings it is made with.
 
     function: (network, pictures, labels, **settings) -> `Result`. paper: arXiv number or another reference. norms: what
-    it can be asked for. targeted: takes `targets=`. linear: meets the closed form on linear networks. settings: other
-    than the function's own. note: what its user must know.
+    it can be asked for. targeted: takes `targets=`. linear: fools linear networks wherever a budget allows it.
+    settings: other than the function's own. note: what its user must know.
     """
 
     name: str
@@ -100,6 +121,41 @@ _LIST = [
         **_PATCHES,
     ),
     Attack("linear", "the exact linear attack", linear_attack, "adversarial-ml-tutorial.org", targeted=False),
+]
+_APGD, _FAB, _CW, _EAD = "arXiv:2003.01690", "arXiv:1907.02044", "arXiv:1608.04644", "arXiv:1709.04114"
+_OTHERS: list[tuple[str, str, Callable[..., Result], str, tuple[str, ...], bool, dict[str, Any]]] = [
+    ("apgd-ce", "APGD-CE", apgd, _APGD, NORMS, True, {}),
+    ("apgd-dlr", "APGD-DLR", apgd, _APGD, NORMS, True, {"loss": "dlr"}),
+    ("apgd-t", "APGD-T", apgd, _APGD, NORMS, False, {"loss": "dlr", "classes": 9}),
+    ("fab", "FAB", fab, _FAB, NORMS, True, {}),
+    ("fab-t", "FAB-T", fab, _FAB, NORMS, False, {"classes": 9}),
+    ("square", "Square", square, "arXiv:1912.00049", NORMS, True, {}),
+    ("autoattack", "AutoAttack", autoattack, _APGD, NORMS, False, {}),
+    ("ddn", "DDN", ddn, "arXiv:1811.09600", ("l2",), True, {}),
+    ("fmn", "FMN", fmn, "arXiv:2102.12827", (*NORMS, "l0"), True, {}),
+    ("deepfool", "DeepFool", deepfool, "arXiv:1511.04599", ("l2", "linf"), False, {}),
+    ("cw-l2", "CW-L2", carlini_wagner, _CW, ("l2",), True, {"norm": "l2"}),
+    ("cw-linf", "CW-Linf", carlini_wagner, _CW, ("linf",), True, {"norm": "linf"}),
+    ("cw-l0", "CW-L0", carlini_wagner, _CW, ("l0",), True, {"norm": "l0"}),
+    ("ead-l1", "EAD (L1)", elastic_net, _EAD, ("l1",), True, {}),
+    ("ead-en", "EAD (EN)", elastic_net, _EAD, ("l1",), True, {"rule": "en"}),
+    ("sigma-zero", "sigma-zero", sigma_zero, "arXiv:2402.01879", ("l0",), True, {}),
+    ("sparsefool", "SparseFool", sparsefool, "arXiv:1811.02248", ("l0", "l1"), False, {}),
+    ("jsma", "JSMA", jsma, "arXiv:1511.07528", ("l0",), True, {}),
+    ("spsa", "SPSA", spsa, "arXiv:1802.05666", ("linf", "l2"), True, {}),
+    ("nes", "NES", nes, "arXiv:1804.08598", ("linf", "l2"), True, {}),
+    ("simba", "SimBA", simba, "arXiv:1905.07121", ("l2",), True, {}),
+    ("simba-dct", "SimBA-DCT", simba, "arXiv:1905.07121", ("l2",), True, {"basis": "dct"}),
+    ("one-pixel", "one pixel", one_pixel, "arXiv:1710.08864", ("l0",), True, {}),
+    ("pixle", "Pixle", pixle, "arXiv:2202.02236", ("l0",), True, {}),
+    ("boundary", "Boundary Attack", boundary, "arXiv:1712.04248", ("l2",), True, {}),
+    ("hop-skip-jump", "HopSkipJump", hop_skip_jump, "arXiv:1904.02144", ("l2", "linf"), True, {}),
+    ("spatial", "rotations and shifts", spatial, "arXiv:1712.02779", ("l2",), True, {}),
+    ("noise", "Gaussian noise", gaussian_noise, "what every attack must beat", ("l2",), True, {}),
+]
+_LIST += [
+    Attack(name, title, function, paper, norms, targeted, linear=False, settings=settings)
+    for name, title, function, paper, norms, targeted, settings in _OTHERS
 ]
 ATTACKS: dict[str, Attack] = {attack.name: attack for attack in _LIST}
 """The attacks by name."""
