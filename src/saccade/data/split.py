@@ -15,7 +15,7 @@ def split_indices(
 ) -> tuple[Int[Tensor, " train"], Int[Tensor, " val"]]:
     """Indices of the training and of the validation pictures, each sorted, together all of them once.
 
-    Each class gives its share of the validation set, to within one picture. The division depends on the
+    Each class gives its share of the validation set, to less than two pictures and nearly always to within one. The division depends on the
     labels, `val` and `seed` only.
 
     Args:
