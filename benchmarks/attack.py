@@ -5,28 +5,41 @@ pictures of Tiny ImageNet, of `tinynet` at 8/255 and of its robust twin at 3/255
 budget, steps and batches, each its own random start; they run in turn in one process. Reported: the share of pictures
 that withstand (the pictures of both sides are judged alike, by one look of the network), passes a picture, and the
 median over rounds of the ratio of their times, in seconds of the process.
+
+AutoAttack, as published and in the fast mode, beside the official code (github.com/fra31/auto-attack), where this is
+installed: on 200 test pictures of the networks that were trained to withstand, in turn in one process.
+
+DeepFool (L2, all ten classes) beside adversarial-library and torchattacks, where these are installed, on 64 test
+pictures of CIFAR-10: how far the boundary is said to be, and the median ratio of times.
 """
 
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import product
 from typing import Any
 
 import torch
-from common import arguments, pictures_of, prepare, table
-from torch import Tensor
+from common import Results, arguments, pictures_of, prepare, table
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saccade.attack import PGD
+from saccade.attack.autoattack import autoattack
+from saccade.attack.deepfool import deepfool
 from saccade.engine.chunks import chunks
 from saccade.networks import Network, load
+from saccade.networks.zoo import SHIPPED
 
 BATCH = 16  # what is fast on a CPU
 Attack = Callable[[Tensor, Tensor], Tensor]
 NETWORKS = {"tinynet": 8 / 255, "tinynet-robust": 3 / 255}
+
+
+TRAINED = {"cifar-robust": ("cifar10-jpeg", 8 / 255), "tinynet-robust": ("tiny-imagenet", 3 / 255)}
 
 
 def robust(network: Network, x: Tensor, labels: Tensor) -> Tensor:
@@ -91,11 +104,175 @@ def compare(
     }
 
 
+class Counted(nn.Module):
+    """A network that counts the pictures it is shown, forward and backward."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network, self.forwards, self.backwards = network, 0, 0
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.forwards += len(x)
+        scores: Tensor = self.network(x)
+        if scores.requires_grad:
+            scores.register_hook(self.count)
+        return scores
+
+    def count(self, slope: Tensor) -> None:
+        self.backwards += len(slope)
+
+
+def official(network: Network, x: Tensor, labels: Tensor, eps: float) -> tuple[Tensor, Counted]:
+    """What the official AutoAttack makes of pictures."""
+    import autoattack as theirs
+
+    counted = Counted(network)
+    attack = theirs.AutoAttack(counted, norm="Linf", eps=eps, seed=0, device="cpu", verbose=False)
+    return attack.run_standard_evaluation(x, labels), counted
+
+
+def compare_autoattack(network: Network, x: Tensor, labels: Tensor, eps: float) -> dict[str, Any]:
+    """Both modes and the official code in turn: seconds, passes a picture, who withstands."""
+    found: dict[str, Any] = {"clean": robust(network, x, labels).double().mean().item()}
+    stands = {}
+    for mode in ("fast", "standard", "official"):
+        start = time.process_time()
+        if mode == "official":
+            adversarial, counted = official(network, x, labels, eps)
+            passes = (counted.forwards / len(x), counted.backwards / len(x))
+        else:
+            result = autoattack(network, x, labels, eps=eps, mode=mode)
+            adversarial = result.adversarial
+            passes = (result.forwards.double().mean().item(), result.backwards.double().mean().item())
+        seconds = time.process_time() - start
+        stands[mode] = robust(network, adversarial, labels)
+        found[mode] = {"robust": stands[mode].double().mean().item(), "seconds": seconds, "passes": passes}
+    for mode in ("fast", "standard"):
+        found[mode]["only_ours"] = int((~stands[mode] & stands["official"]).sum())  # fooled by one side alone
+        found[mode]["only_theirs"] = int((stands[mode] & ~stands["official"]).sum())
+    return found
+
+
+def measure_autoattack(results: Results, count: int, *, smoke: bool) -> None:
+    """A cell for each network that is there."""
+    if find_spec("autoattack") is None:
+        print("attack: AutoAttack is left out: the official code is not installed", flush=True)
+        return
+    networks = {"cifar-resnet20": ("synthetic", 8 / 255)} if smoke else TRAINED
+    for name, (data, eps) in networks.items():
+        if not (SHIPPED / f"{name}.safetensors").exists():
+            print(f"attack: AutoAttack of {name} is left out: there is no such network", flush=True)
+            continue
+        network = load(name)
+        raw, labels = pictures_of(data, "test").take(torch.arange(count))
+        x = raw.permute(0, 3, 1, 2).float() / 255
+        if smoke:
+            with torch.no_grad():
+                labels = network(x).argmax(1)
+        about = {"eps": eps, "count": count}
+        results.measure(f"autoattack/{name}", about, partial(compare_autoattack, network, x, labels, eps))
+
+
+def autoattack_table(results: Results) -> str:
+    """A line for each network and mode."""
+    rows = []
+    for key, cell in results.cells.items():
+        if not key.startswith("autoattack/"):
+            continue
+        values, about = cell["values"], cell["settings"]
+        for mode in ("official", "standard", "fast"):
+            one = values[mode]
+            alone = f"{one['only_ours']} / {one['only_theirs']}" if mode != "official" else ""
+            rows.append(
+                [
+                    f"{key.split('/')[1]}, {about['eps'] * 255:.0f}/255",
+                    mode,
+                    about["count"],
+                    f"{values['clean']:.1%}",
+                    f"{one['robust']:.1%}",
+                    alone,
+                    f"{one['passes'][0]:.0f} + {one['passes'][1]:.0f}",
+                    f"{one['seconds']:.0f}",
+                    f"{values['official']['seconds'] / one['seconds']:.2f}",
+                ]
+            )
+    head = ["network, eps", "AutoAttack", "pictures", "clean", "withstand", "fooled by ours / theirs alone"]
+    return table([*head, "passes, forward + back", "seconds", "official time by this"], rows) if rows else ""
+
+
+def deepfool_of(side: str, network: Network) -> Attack:
+    """The DeepFool of another library, 50 steps at most."""
+    if side == "torchattacks":
+        import torchattacks
+
+        made: Attack = torchattacks.DeepFool(network, steps=50, overshoot=0.02)
+        return made
+    from adv_lib.attacks import df
+
+    return partial(df, network, steps=50, overshoot=0.02, norm=2)
+
+
+def compare_deepfool(side: str, network: Network, x: Tensor, labels: Tensor, rounds: int) -> dict[str, Any]:
+    """Both sides in turn: the share of fooled pictures, their mean distance, and times."""
+    theirs, ratios = deepfool_of(side, network), []
+    for _ in range(rounds):
+        start = time.process_time()
+        found = deepfool(network, x, labels, batch_size=BATCH)
+        middle = time.process_time()
+        other = torch.cat([theirs(x[part], labels[part]) for part in chunks(len(x), BATCH)]).detach()
+        ratios.append((time.process_time() - middle) / (middle - start))
+    return {
+        "fooled": (~robust(network, found.adversarial, labels)).double().mean().item(),
+        "fooled_theirs": (~robust(network, other, labels)).double().mean().item(),
+        "distance": (found.adversarial - x).flatten(1).norm(dim=1).mean().item(),
+        "distance_theirs": (other - x).flatten(1).norm(dim=1).mean().item(),
+        "forwards": found.forwards.double().mean().item(),
+        "backwards": found.backwards.double().mean().item(),
+        "ratio": statistics.median(ratios),
+        "ratios": ratios,
+    }
+
+
+def measure_deepfool(results: Results, *, rounds: int, smoke: bool) -> None:
+    """A cell for each library that is there."""
+    network, count = load("cifar-resnet20"), 4 if smoke else 64
+    for side in ("adv_lib", "torchattacks"):
+        if f"deepfool/{side}" in results.cells or find_spec(side) is None:
+            continue
+        raw, labels = pictures_of("synthetic" if smoke else "cifar10-jpeg", "test").take(torch.arange(count))
+        x = raw.permute(0, 3, 1, 2).float() / 255
+        labels = labels % 10
+        about = {"count": count, "batch": BATCH, "rounds": rounds}
+        results.measure(f"deepfool/{side}", about, partial(compare_deepfool, side, network, x, labels, rounds))
+
+
+def deepfool_table(results: Results) -> str:
+    """A line for each library."""
+    rows = []
+    for key, cell in results.cells.items():
+        if key.startswith("deepfool/"):
+            values = cell["values"]
+            rows.append(
+                [
+                    key.split("/")[1],
+                    cell["settings"]["count"],
+                    f"{values['fooled']:.1%} / {values['fooled_theirs']:.1%}",
+                    f"{values['distance']:.4f} / {values['distance_theirs']:.4f}",
+                    f"{values['forwards']:.1f} + {values['backwards']:.1f}",
+                    f"{values['ratio']:.2f} ({min(values['ratios']):.2f} to {max(values['ratios']):.2f})",
+                ]
+            )
+    head = ["DeepFool beside", "pictures", "fooled, ours / theirs", "mean L2, ours / theirs"]
+    return table([*head, "our passes, forward + back", "their time by ours"], rows) if rows else ""
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure what is missing and can be measured here, and write the page."""
     parser = arguments(__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--count", type=int, default=256, help="pictures")
+    parser.add_argument("--autoattack", type=int, default=200, help="pictures for AutoAttack, 0 to leave it out")
     options = parser.parse_args(argv)
     results = prepare(options, "attack", __doc__)
     count, steps, rounds = (8, 4, 1) if options.smoke else (options.count, 40, options.rounds)
@@ -121,8 +298,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             return compare(side, network, x, labels, eps=eps, steps=steps, rounds=rounds)
 
         results.measure(key, about, measured)
+    if options.autoattack:
+        measure_autoattack(results, 4 if options.smoke else options.autoattack, smoke=options.smoke)
+    measure_deepfool(results, rounds=rounds, smoke=options.smoke)
     rows = []
     for key, cell in results.cells.items():
+        if not key.startswith("pgd/"):
+            continue
         values, about = cell["values"], cell["settings"]
         low, high = min(values["ratios"]), max(values["ratios"])
         rows.append(
@@ -149,7 +331,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         "fooled by ours / theirs alone",
     ]
     head += ["our passes, forward + back", "theirs", "their time by ours"]
-    results.write_page("Attacks beside other libraries", table(head, rows))
+    body = [table(head, rows), autoattack_table(results), deepfool_table(results)]
+    results.write_page("Attacks beside other libraries", "\n\n".join(part for part in body if part))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""SACCADE_ARCHIVES=archives python benchmarks/style_gallery.py [--entries NAME ...] [--threads 1]
+"""python benchmarks/style_gallery.py [--entries NAME ...] [--threads 1]
 
 Repaints the photographs that scikit-image brings with everything `style_transfer` offers: each way with colours, masks,
 several styles, sizes from 256 to 2048 pixels, each kind of network. Writes docs/results/style_gallery.md, which shows
 them, and keeps each result whole under `runs/style_gallery/`.
 
-Of the archives it reads `art/` (paintings long in the public domain) and the networks vgg19_thin16x and squeezenet1_0;
-entries with neither run without. Nothing was chosen among several runs of an entry: seed 0, the first result.
+Of the archives named by SACCADE_ARCHIVES it reads `art/` (paintings long in the public domain) and the networks
+vgg19_thin16x and squeezenet1_0; entries with neither run without. Nothing was chosen among several runs of an entry:
+seed 0, the first result.
 """
 
 import time

@@ -15,8 +15,8 @@ def split_indices(
 ) -> tuple[Int[Tensor, " train"], Int[Tensor, " val"]]:
     """Indices of the training and of the validation pictures, each sorted, together all of them once.
 
-    Each class gives its share of the validation set, to less than two pictures and nearly always to within one. The division depends on the
-    labels, `val` and `seed` only.
+    Each class gives its share of the validation set, to less than two pictures and nearly always to within one. The
+    division depends on the labels, `val` and `seed` only.
 
     Args:
         val: the fraction that is held out, in [0, 1); or, from 1 up, the number of pictures.

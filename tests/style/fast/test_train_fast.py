@@ -103,6 +103,16 @@ def test_stability_brings_shifted_and_noisy_pictures_closer():
     assert drift(trained(replace(recipe, stability=100.0))) < 0.7 * drift(trained(recipe))
 
 
+@pytest.mark.parametrize("weights", [(0.2,) * 5, (0.0,) * 5])
+def test_photographs_are_seen_as_the_whole_eye_sees_them_and_no_deeper(weights):
+    preset = replace(FAST, style_weights=weights)
+    targets = [STYLES["one"][None]]
+    training = Training(Photographs(PHOTOGRAPHS), targets, eye(), preset, RECIPE, style_network(), torch.device("cpu"))
+    seen, maps = training.content_eye(pictures(2, 32, 32)), training.eye(pictures(2, 32, 32))
+    assert tuple(seen) == training.content_eye.names == training.eye.content_layers
+    assert all(torch.equal(seen[name], maps[name]) for name in seen)
+
+
 def test_every_step_sees_crops_of_its_own():
     seen = []
 

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,11 +100,17 @@ class Training:
     ) -> None:
         self.photographs, self.recipe, self.fast, self.device = photographs, recipe, fast, device
         self.precision = choose_precision(device, recipe.precision)
-        self.eye = Eye(network, preset, dtype=torch.bfloat16 if self.precision.name == "bf16" else None)
+        self._look(network, preset)
         self.targets: list[Mapping[str, Sequence[Summary]]] = [self.eye.style_of(style.to(device)) for style in styles]
         self.optimiser = torch.optim.Adam(fast.parameters(), lr=recipe.rate)
         self.step, self.sums, self.count = 0, torch.zeros(4, device=device), 0
         self.seconds, self._clock = 0.0, time.monotonic()
+
+    def _look(self, network: nn.Module, preset: Preset) -> None:
+        """Set up the eye, and one that looks at photographs no deeper than their content needs."""
+        dtype = torch.bfloat16 if self.precision.name == "bf16" else None
+        self.eye = Eye(network, preset, dtype=dtype)
+        self.content_eye = Eye(network, replace(preset, style_weights=()), dtype=dtype)
 
     def state(self) -> dict[str, Any]:
         """All that a checkpoint needs."""
@@ -125,9 +131,7 @@ class Training:
                 raise ValueError("its recipe is another")
             if state["precision"] != self.precision.name:
                 self.precision = Precision(state["precision"], "as the run began")
-                self.eye = Eye(
-                    self.eye.network, self.eye.preset, dtype=torch.bfloat16 if state["precision"] == "bf16" else None
-                )
+                self._look(self.eye.network, self.eye.preset)
             self.fast.load_state_dict(state["network"])
             self.optimiser.load_state_dict(state["optimiser"])
             self.step, (self.sums, self.count) = state["step"], state["sums"]
@@ -145,7 +149,7 @@ class Training:
         pictures = pictures.to(self.device, memory_format=torch.channels_last)
         style = mix(recipe.seed, self.step, 1) % len(self.targets)
         with torch.no_grad():
-            content = {name: maps for name, maps in self.eye(pictures).items() if name in self.eye.content_layers}
+            content = self.content_eye(pictures)
         with self.precision.autocast(self.device):
             restyled = self.fast(pictures, style)
         maps = self.eye(restyled)
