@@ -1,0 +1,7 @@
+"""What no attack can do: bounds, certificates and smoothed classifiers."""
+
+from saccade.attack.certify.bounds import Interval, interval_bounds
+from saccade.attack.certify.certificate import Certificate, certify
+from saccade.attack.certify.linear_bounds import linear_bounds
+
+__all__ = ["Certificate", "Interval", "certify", "interval_bounds", "linear_bounds"]
