@@ -1,4 +1,4 @@
-"""What no attack can do: bounds, certificates and smoothed classifiers."""
+"""What no attack can do: bounds of scores over a ball, and certificates."""
 
 from saccade.attack.certify.bounds import Interval, interval_bounds
 from saccade.attack.certify.certificate import Certificate, certify
