@@ -108,6 +108,23 @@ def test_linear_networks_are_bounded_exactly(method: str) -> None:
     assert not found.certified.all()
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_rounding_in_the_network_is_allowed_for(method: str) -> None:
+    """A box of one point: in float32 the scores are not those of exact arithmetic, and both are within the bounds."""
+    plain = linear(4)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(48, 4), nn.ReLU(), nn.Linear(4, 4)).requires_grad_(False).eval()
+    network[1].weight.copy_(plain.weight.detach().flatten(1))
+    network[3].weight.copy_(draw(4, 4, seed=5) + 100)
+    x = draw(8, 3, 4, 4, seed=9).float()
+    rounded = network(x).double()
+    found = linear_bounds(network, x, x, method=method)
+    exact = network.double()(x.double())
+    assert (exact != rounded).any()
+    for scores in (rounded, exact):
+        assert (scores >= found.lower).all()
+        assert (scores <= found.upper).all()
+
+
 def test_one_relu_has_the_lines_of_the_paper() -> None:
     """relu(x - 1/4) - x / 2 on [0, 1]: least -1/8; the line 0 below gives -1/2, the slope 1 (3/4 > 1/4) gives -1/4."""
     net = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(2, 1)).double().eval()
