@@ -13,6 +13,7 @@ from saccade.networks import load, predict
 from saccade.networks.zoo import SHIPPED
 from saccade.pictures import sample
 from saccade.train import RECIPES, Recipe, evaluate, evaluate_under_attack
+from saccade.train.evaluate import evenly
 
 NAMES = sorted(path.stem for path in SHIPPED.glob("*.safetensors"))
 CATS = {"tabby", "Egyptian cat", "Persian cat"}
@@ -74,7 +75,7 @@ def test_the_accuracies_of_the_card_are_measured_again(name: str) -> None:
         network.meta["metrics"]["test"]["accuracy"], abs=0.002
     )
     if recipe.adversarial == "linf":
-        attacked = evaluate_under_attack(network, test.subset(range(1000)), norm="linf", eps=3 / 255, size=size)
+        attacked = evaluate_under_attack(network, evenly(test, 1000), norm="linf", eps=3 / 255, size=size)
         assert attacked == pytest.approx(network.meta["metrics"]["attacked"]["Linf 3/255"], abs=0.01)
 
 

@@ -57,7 +57,7 @@ class Attack:
     paper: str
     norms: tuple[str, ...] = ("linf", "l2", "l1")
     targeted: bool = True
-    linear: bool = True
+    linear: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
 
@@ -76,8 +76,10 @@ class Attack:
 
 def _climb(name: str, title: str, paper: str, *, note: str = "", **settings: Any) -> Attack:
     """A setting of the loop."""
-    flags = {key: settings.pop(key) for key in ("norms", "targeted", "linear") if key in settings}
-    return Attack(name, title, gradient_attack, paper, settings={"name": title, **settings}, note=note, **flags)
+    flags = {key: settings.pop(key) for key in ("norms", "targeted") if key in settings}
+    linear = settings.pop("linear", True)
+    own = {"name": title, **settings}
+    return Attack(name, title, gradient_attack, paper, linear=linear, settings=own, note=note, **flags)
 
 
 _ONCE: dict[str, Any] = {"steps": 1, "stride": 1.0, "start": "picture"}
@@ -87,6 +89,8 @@ _LINF: dict[str, Any] = {"norms": ("linf",)}
 _PATCHES: dict[str, Any] = {**_LINF, **_EVEN, "eps": 16 / 255, "linear": False}
 _KERNEL = gaussian_kernel(15, 3.0)
 _RANDOM = "made for networks that are not deterministic; success is judged by one pass"
+
+_APGD, _FAB, _CW, _EAD = "arXiv:2003.01690", "arXiv:1907.02044", "arXiv:1608.04644", "arXiv:1709.04114"
 
 _LIST = [
     _climb("fgsm", "FGSM", "arXiv:1412.6572", **_ONCE),
@@ -120,42 +124,37 @@ _LIST = [
         loss=Tempered(1.5),
         **_PATCHES,
     ),
-    Attack("linear", "the exact linear attack", linear_attack, "adversarial-ml-tutorial.org", targeted=False),
-]
-_APGD, _FAB, _CW, _EAD = "arXiv:2003.01690", "arXiv:1907.02044", "arXiv:1608.04644", "arXiv:1709.04114"
-_OTHERS: list[tuple[str, str, Callable[..., Result], str, tuple[str, ...], bool, dict[str, Any]]] = [
-    ("apgd-ce", "APGD-CE", apgd, _APGD, NORMS, True, {}),
-    ("apgd-dlr", "APGD-DLR", apgd, _APGD, NORMS, True, {"loss": "dlr"}),
-    ("apgd-t", "APGD-T", apgd, _APGD, NORMS, False, {"loss": "dlr", "classes": 9}),
-    ("fab", "FAB", fab, _FAB, NORMS, True, {}),
-    ("fab-t", "FAB-T", fab, _FAB, NORMS, False, {"classes": 9}),
-    ("square", "Square", square, "arXiv:1912.00049", NORMS, True, {}),
-    ("autoattack", "AutoAttack", autoattack, _APGD, NORMS, False, {}),
-    ("ddn", "DDN", ddn, "arXiv:1811.09600", ("l2",), True, {}),
-    ("fmn", "FMN", fmn, "arXiv:2102.12827", (*NORMS, "l0"), True, {}),
-    ("deepfool", "DeepFool", deepfool, "arXiv:1511.04599", ("l2", "linf"), False, {}),
-    ("cw-l2", "CW-L2", carlini_wagner, _CW, ("l2",), True, {"norm": "l2"}),
-    ("cw-linf", "CW-Linf", carlini_wagner, _CW, ("linf",), True, {"norm": "linf"}),
-    ("cw-l0", "CW-L0", carlini_wagner, _CW, ("l0",), True, {"norm": "l0"}),
-    ("ead-l1", "EAD (L1)", elastic_net, _EAD, ("l1",), True, {}),
-    ("ead-en", "EAD (EN)", elastic_net, _EAD, ("l1",), True, {"rule": "en"}),
-    ("sigma-zero", "sigma-zero", sigma_zero, "arXiv:2402.01879", ("l0",), True, {}),
-    ("sparsefool", "SparseFool", sparsefool, "arXiv:1811.02248", ("l0", "l1"), False, {}),
-    ("jsma", "JSMA", jsma, "arXiv:1511.07528", ("l0",), True, {}),
-    ("spsa", "SPSA", spsa, "arXiv:1802.05666", ("linf", "l2"), True, {}),
-    ("nes", "NES", nes, "arXiv:1804.08598", ("linf", "l2"), True, {}),
-    ("simba", "SimBA", simba, "arXiv:1905.07121", ("l2",), True, {}),
-    ("simba-dct", "SimBA-DCT", simba, "arXiv:1905.07121", ("l2",), True, {"basis": "dct"}),
-    ("one-pixel", "one pixel", one_pixel, "arXiv:1710.08864", ("l0",), True, {}),
-    ("pixle", "Pixle", pixle, "arXiv:2202.02236", ("l0",), True, {}),
-    ("boundary", "Boundary Attack", boundary, "arXiv:1712.04248", ("l2",), True, {}),
-    ("hop-skip-jump", "HopSkipJump", hop_skip_jump, "arXiv:1904.02144", ("l2", "linf"), True, {}),
-    ("spatial", "rotations and shifts", spatial, "arXiv:1712.02779", ("l2",), True, {}),
-    ("noise", "Gaussian noise", gaussian_noise, "what every attack must beat", ("l2",), True, {}),
-]
-_LIST += [
-    Attack(name, title, function, paper, norms, targeted, linear=False, settings=settings)
-    for name, title, function, paper, norms, targeted, settings in _OTHERS
+    Attack(
+        "linear", "the exact linear attack", linear_attack, "adversarial-ml-tutorial.org", targeted=False, linear=True
+    ),
+    Attack("apgd-ce", "APGD-CE", apgd, _APGD),
+    Attack("apgd-dlr", "APGD-DLR", apgd, _APGD, settings={"loss": "dlr"}),
+    Attack("apgd-t", "APGD-T", apgd, _APGD, targeted=False, settings={"loss": "dlr", "classes": 9}),
+    Attack("fab", "FAB", fab, _FAB),
+    Attack("fab-t", "FAB-T", fab, _FAB, targeted=False, settings={"classes": 9}),
+    Attack("square", "Square", square, "arXiv:1912.00049"),
+    Attack("autoattack", "AutoAttack", autoattack, _APGD, targeted=False),
+    Attack("ddn", "DDN", ddn, "arXiv:1811.09600", ("l2",)),
+    Attack("fmn", "FMN", fmn, "arXiv:2102.12827", (*NORMS, "l0")),
+    Attack("deepfool", "DeepFool", deepfool, "arXiv:1511.04599", ("l2", "linf"), targeted=False),
+    Attack("cw-l2", "CW-L2", carlini_wagner, _CW, ("l2",), settings={"norm": "l2"}),
+    Attack("cw-linf", "CW-Linf", carlini_wagner, _CW, ("linf",), settings={"norm": "linf"}),
+    Attack("cw-l0", "CW-L0", carlini_wagner, _CW, ("l0",), settings={"norm": "l0"}),
+    Attack("ead-l1", "EAD (L1)", elastic_net, _EAD, ("l1",)),
+    Attack("ead-en", "EAD (EN)", elastic_net, _EAD, ("l1",), settings={"rule": "en"}),
+    Attack("sigma-zero", "sigma-zero", sigma_zero, "arXiv:2402.01879", ("l0",)),
+    Attack("sparsefool", "SparseFool", sparsefool, "arXiv:1811.02248", ("l0", "l1"), targeted=False),
+    Attack("jsma", "JSMA", jsma, "arXiv:1511.07528", ("l0",)),
+    Attack("spsa", "SPSA", spsa, "arXiv:1802.05666", ("linf", "l2")),
+    Attack("nes", "NES", nes, "arXiv:1804.08598", ("linf", "l2")),
+    Attack("simba", "SimBA", simba, "arXiv:1905.07121", ("l2",)),
+    Attack("simba-dct", "SimBA-DCT", simba, "arXiv:1905.07121", ("l2",), settings={"basis": "dct"}),
+    Attack("one-pixel", "one pixel", one_pixel, "arXiv:1710.08864", ("l0",)),
+    Attack("pixle", "Pixle", pixle, "arXiv:2202.02236", ("l0",)),
+    Attack("boundary", "Boundary Attack", boundary, "arXiv:1712.04248", ("l2",)),
+    Attack("hop-skip-jump", "HopSkipJump", hop_skip_jump, "arXiv:1904.02144", ("l2", "linf")),
+    Attack("spatial", "rotations and shifts", spatial, "arXiv:1712.02779", ("l2",)),
+    Attack("noise", "Gaussian noise", gaussian_noise, "what every attack must beat", ("l2",)),
 ]
 ATTACKS: dict[str, Attack] = {attack.name: attack for attack in _LIST}
 """The attacks by name."""

@@ -4,7 +4,6 @@ Measures of attributions disagree, each has a bias, and a fixed blob in the midd
 the board shows all of them, says how many methods do not beat the controls, and where the rankings contradict.
 """
 
-import hashlib
 import inspect
 import json
 import math
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from saccade.engine.chunks import chunks, rows_at_once
 from saccade.engine.files import write_text
+from saccade.engine.fingerprint import fingerprint
 from saccade.errors import SaccadeError
 from saccade.explain.board import Better, Measured, Row, Scoreboard, plain
 from saccade.explain.controls import CONTROLS
@@ -120,7 +120,7 @@ def scoreboard(
         "pictures": f"{x.shape[2]} x {x.shape[3]} pixels, {str(x.dtype).removeprefix('torch.')}",
         "device": torch.cuda.get_device_name(x.device) if x.is_cuda else "the CPU",
     }
-    key = _fingerprint(network, x, y, masks, {**told, "methods": None})
+    key = fingerprint(network, [x, y, *([] if masks is None else [masks])], {**told, "methods": None})
     entries = [
         _Entry(
             method.name,
@@ -305,15 +305,6 @@ def _measured(values: Tensor) -> Measured:
     if not n:
         return Measured(math.nan, math.nan, 0)
     return Measured(float(values.mean()), float(values.std() / n**0.5) if n > 1 else math.nan, n)
-
-
-def _fingerprint(network: nn.Module, x: Tensor, y: Tensor, masks: Tensor | None, told: Mapping[str, Any]) -> str:
-    """What a kept row must have been made from."""
-    sha = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
-    for tensor in [x, y, *([] if masks is None else [masks]), *network.state_dict().values()]:
-        sha.update(str(tuple(tensor.shape)).encode())
-        sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return sha.hexdigest()[:16]
 
 
 def _kept(path: Path | None, own: str) -> Row | None:

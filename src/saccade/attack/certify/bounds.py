@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from saccade.attack.certify.tape import Affine, Maximum, Step, Tape, record
+from saccade.attack.certify.steps import Affine, Maximum, Step, Tape
+from saccade.attack.certify.tape import record
 from saccade.attack.question import check_network, check_pictures
 from saccade.engine.guards import evaluating
 from saccade.errors import SaccadeError

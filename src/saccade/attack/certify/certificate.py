@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from saccade.attack.certify.bounds import Interval, Ranges, exact
 from saccade.attack.certify.linear_bounds import Method, check_method, lowest, tighten
-from saccade.attack.certify.tape import Tape, record
+from saccade.attack.certify.steps import Tape
+from saccade.attack.certify.tape import record
 from saccade.attack.question import Budget, check_pictures, per_picture
 from saccade.engine.guards import evaluating
 from saccade.networks.targets import Target, class_indices

@@ -15,7 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from saccade.attack.certify.bounds import Interval, Ranges, advance, exact
-from saccade.attack.certify.tape import Affine, Maximum, Monotone, Step, Tape, record
+from saccade.attack.certify.steps import Affine, Maximum, Monotone, Step, Tape
+from saccade.attack.certify.tape import record
 from saccade.engine.guards import evaluating
 from saccade.errors import SaccadeError
 

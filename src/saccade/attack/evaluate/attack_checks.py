@@ -7,7 +7,7 @@ import torch
 from saccade.attack.attacks import fgsm
 from saccade.attack.engine import searching
 from saccade.attack.evaluate.export8 import fooling_8bit
-from saccade.attack.evaluate.probe import OPERATION, Check, Probe, too_many
+from saccade.attack.evaluate.probe import OPERATION, Check, Probe, checked, too_many
 from saccade.attack.evaluate.suites import BLACK_BOX, ask
 
 UNBOUNDED = 0.05
@@ -27,11 +27,11 @@ def not_climbing(probe: Probe) -> Check:
             z = where.climb(z, look.gradient, where.eps / 4)
     stuck = int((torch.stack(losses[1:]).amax(0) <= losses[0]).sum())
     alarm = stuck > 0.1 * len(probe.x)
-    return Check(
+    return checked(
         "loss does not rise",
         alarm,
-        f"ten steps along the gradient do not raise the margin of {stuck} of {len(probe.x)} pictures"
-        + (": the gradient does not lead uphill." if alarm else "."),
+        f"ten steps along the gradient do not raise the margin of {stuck} of {len(probe.x)} pictures",
+        "the gradient does not lead uphill.",
     )
 
 
@@ -41,11 +41,11 @@ def one_step(probe: Probe) -> Check:
     often = probe.climb(probe.x, probe.labels, eps=probe.eps, steps=20)
     better = int((once.success & ~often.success).sum())
     alarm = too_many(better, len(probe.x))
-    return Check(
+    return checked(
         "one step beats many",
         alarm,
-        f"one step fools the network with {better} of {len(probe.x)} pictures with which 20 steps do not"
-        + (": the gradient misleads." if alarm else "."),
+        f"one step fools the network with {better} of {len(probe.x)} pictures with which 20 steps do not",
+        "the gradient misleads.",
     )
 
 
@@ -54,10 +54,11 @@ def more_steps(probe: Probe) -> Check:
     count = len(probe.standing)
     broke = int(probe.climb(probe.standing, probe.standing_labels, eps=probe.eps, steps=200).success.sum())
     alarm = too_many(broke, count)
-    return Check(
+    return checked(
         "more steps help",
         alarm,
-        f"200 steps break {broke} of {count} pictures that stood the suite" + (": it was too weak." if alarm else "."),
+        f"200 steps break {broke} of {count} pictures that stood the suite",
+        "it was too weak.",
     )
 
 
@@ -68,11 +69,11 @@ def unbounded(probe: Probe) -> Check:
     found = probe.climb(probe.x, probe.labels, eps=widest, steps=50, start="picture")  # noise as wide fools by itself
     stand = int((~found.success).sum())
     alarm = stand > UNBOUNDED * len(probe.x)
-    return Check(
+    return checked(
         "unbounded",
         alarm,
-        f"{stand} of {len(probe.x)} pictures stand an attack that may change them without bounds"
-        + (": it should fool the network with all of them." if alarm else "."),
+        f"{stand} of {len(probe.x)} pictures stand an attack that may change them without bounds",
+        "it should fool the network with all of them.",
     )
 
 
@@ -87,11 +88,11 @@ def black_box(probe: Probe) -> Check:
                     seed=probe.seed, batch_size=probe.batch_size)  # fmt: skip
         broke, count, where = int(found.success.sum()), len(probe.standing), "pictures that stood the suite"
         alarm = too_many(broke, count)
-    return Check(
+    return checked(
         "black box beats white box",
         alarm,
-        f"without gradients {broke} of {count} {where} are broken where gradients failed"
-        + (": the network hides its gradients." if alarm else "."),
+        f"without gradients {broke} of {count} {where} are broken where gradients failed",
+        "the network hides its gradients.",
     )
 
 
@@ -99,11 +100,11 @@ def smallest_beats(probe: Probe) -> Check:
     """Whether the search for the smallest change breaks within eps what the suite did not."""
     broke = probe.smaller or 0
     alarm = broke > 0.002 * probe.total
-    return Check(
+    return checked(
         "smallest change beats the suite",
         alarm,
-        f"the search for the smallest change broke {broke} of {probe.total} pictures that stood the suite"
-        + (": it was too weak." if alarm else "."),
+        f"the search for the smallest change broke {broke} of {probe.total} pictures that stood the suite",
+        "it was too weak.",
     )
 
 
@@ -124,20 +125,21 @@ def rounded(probe: Probe) -> Check:
     ) as search:
         gone = int((~search.success).sum())
     alarm = too_many(gone, count)
-    return Check(
+    return checked(
         "8-bit rounding",
         alarm,
         f"rounded to 8 bits, {int(lost.sum())} of {count} adversarial pictures do not fool the network; moved on, all "
-        f"but {gone} do" + (": as files, pictures have other robust accuracy than as floats." if alarm else "."),
+        f"but {gone} do",
+        "as files, pictures have other robust accuracy than as floats.",
     )
 
 
 def lapsed(probe: Probe) -> Check:
     """Whether what fooled the network did so again when it was asked once more."""
     alarm = probe.lapsed > 0.002 * probe.total
-    return Check(
+    return checked(
         "finds that lapse",
         alarm,
-        f"{probe.lapsed} of {probe.total} pictures fooled the network once and not again, which is not counted"
-        + (": it answers by chance, or by the batch." if alarm else "."),
+        f"{probe.lapsed} of {probe.total} pictures fooled the network once and not again, which is not counted",
+        "it answers by chance, or by the batch.",
     )

@@ -13,7 +13,7 @@ from saccade.attack.balls import Norm
 from saccade.attack.evaluate.curve import SMALLEST, robustness_curve
 from saccade.attack.evaluate.diagnostics import diagnose
 from saccade.attack.evaluate.evaluation import Evaluation, Row
-from saccade.attack.evaluate.parts import Part, Store, fingerprint
+from saccade.attack.evaluate.parts import Part, Store
 from saccade.attack.evaluate.probe import Probe
 from saccade.attack.evaluate.suites import OPERATION, budget, find_suite
 from saccade.attack.evaluate.wilson import Share
@@ -21,6 +21,7 @@ from saccade.attack.evaluate.work import Work, count_classes
 from saccade.attack.gradient_attack import EPS
 from saccade.attack.question import check_pictures
 from saccade.engine.distributed import World
+from saccade.engine.fingerprint import fingerprint
 from saccade.errors import SaccadeError
 from saccade.networks.targets import Target, class_indices
 
@@ -95,7 +96,7 @@ def evaluate(
     }
     work = Work(network, pictures, y, attacks, norm, radius, seed, batch_size)
     kept = None if folder is None else Path(folder) / "parts"
-    store = Store(kept, fingerprint(network, pictures, y, settings), len(attacks))
+    store = Store(kept, fingerprint(network, [pictures, y], settings), len(attacks))
     found, done = [], 0
     jobs = list(store.jobs(len(pictures), PART, world))
     total = sum(len(job.rows if isinstance(job, Part) else job) for job in jobs) * len(attacks)

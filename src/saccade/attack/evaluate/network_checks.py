@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from saccade.attack.evaluate.probe import Check, Probe
+from saccade.attack.evaluate.probe import Check, Probe, checked
 from saccade.attack.losses import margin
 
 PASSES = 5
@@ -21,12 +21,12 @@ def randomised(probe: Probe) -> Check:
     spread = float((looks.amax(0) - looks.amin(0)).max() / looks.abs().max().clamp_min(1e-12))
     said = looks.argmax(2)
     changed = int((said != said[0]).any(0).sum())
-    return Check(
+    return checked(
         "randomised",
         spread > 1e-4,
         f"{PASSES} passes over the same pictures differ by up to {spread:.1g} of the largest score, and {changed} of "
-        f"{len(probe.x)} pictures change class"
-        + (": attack the mean over many passes (EOT) instead." if spread > 1e-4 else "."),
+        f"{len(probe.x)} pictures change class",
+        "attack the mean over many passes (EOT) instead.",
     )
 
 
@@ -40,12 +40,12 @@ def batched(probe: Probe) -> Check:
     gap, chance = (float((one - together[0]).abs().max() / scale) for one in (alone, together[1]))
     changed = int((alone.argmax(1) != together[0].argmax(1)).sum())
     alarm = gap > 1e-3 and gap > 10 * chance
-    return Check(
+    return checked(
         "batch size",
         alarm,
         f"alone and in one batch the scores of a picture differ by up to {gap:.1g} of the largest, and {changed} of "
-        f"{len(probe.x)} pictures change class"
-        + (": normalise by fixed statistics; numbers hold for this batch size only." if alarm else "."),
+        f"{len(probe.x)} pictures change class",
+        "normalise by fixed statistics; numbers hold for this batch size only.",
     )
 
 
@@ -53,11 +53,11 @@ def gradients_inside(probe: Probe) -> Check:
     """Whether the network itself takes gradients while it answers, which attacks do not see through."""
     with probe.search() as search, _counting_gradients() as calls:
         search.ask(search.x[:1], search.every_row[:1])
-    return Check(
+    return checked(
         "gradients inside",
         bool(calls),
-        f"the network asks for gradients {len(calls)} times while it answers"
-        + (": it optimises at inference time, which needs an attack of its own." if calls else "."),
+        f"the network asks for gradients {len(calls)} times while it answers",
+        "it optimises at inference time, which needs an attack of its own.",
     )
 
 
@@ -66,11 +66,11 @@ def zero_gradients(probe: Probe) -> Check:
     with probe.search() as search:
         search.look(search.x, search.every_row, loss=margin)
         flat = int(search.flat.sum())
-    return Check(
+    return checked(
         "zero gradients",
         flat > 0,
-        f"the gradient is zero everywhere at {flat} of {len(probe.x)} pictures"
-        + (": attacks that follow it are blind there; replace what hides it by something smooth." if flat else "."),
+        f"the gradient is zero everywhere at {flat} of {len(probe.x)} pictures",
+        "attacks that follow it are blind there; replace what hides it by something smooth.",
     )
 
 
@@ -79,16 +79,12 @@ def saturated(probe: Probe) -> Check:
     with probe.search() as search:
         full = int((search.scores.float().softmax(1).amax(1) == 1).sum())
     alarm = full > 0.1 * len(probe.x)
-    return Check(
+    return checked(
         "saturated scores",
         alarm,
-        f"{full} of {len(probe.x)} pictures have a probability of exactly 1 in float32"
-        + (
-            ": cross entropy has no slope there; the attacks of this library follow the margin then, those of others "
-            "may report robustness that is not there. Divide the scores by a temperature."
-            if alarm
-            else "."
-        ),
+        f"{full} of {len(probe.x)} pictures have a probability of exactly 1 in float32",
+        "cross entropy has no slope there; the attacks of this library follow the margin then, those of others "
+        "may report robustness that is not there. Divide the scores by a temperature.",
     )
 
 
@@ -97,11 +93,11 @@ def coarse(probe: Probe) -> Check:
     first = next((p for p in probe.network.parameters() if p.is_floating_point()), probe.x)
     half = first.dtype not in (torch.float32, torch.float64)
     kind = str(first.dtype).removeprefix("torch.")
-    return Check(
+    return checked(
         "precision",
         half,
-        f"the network computes in {kind}"
-        + (": scores and gradients come in steps that can hide an attack; judge it in float32 too." if half else "."),
+        f"the network computes in {kind}",
+        "scores and gradients come in steps that can hide an attack; judge it in float32 too.",
     )
 
 

@@ -1,17 +1,14 @@
 """The pictures of an evaluation in parts, each kept in a file as far as it has come, and shared out over processes."""
 
-import hashlib
-import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from saccade.engine.checkpoint import load_checkpoint, save_checkpoint
 from saccade.engine.chunks import chunks
@@ -124,12 +121,3 @@ class Store:
         while sum(int(path.stem[-5:]) for path in self.folder.glob("done-*.pt")) < count:
             time.sleep(0.2)  # not a barrier, which gives up after minutes
         return self.parts()
-
-
-def fingerprint(network: nn.Module, pictures: Tensor, labels: Tensor, settings: Mapping[str, Any]) -> str:
-    """A hash of all that an evaluation depends on."""
-    sha = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for tensor in [pictures, labels, *network.state_dict().values()]:
-        sha.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
-        sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return sha.hexdigest()[:16]

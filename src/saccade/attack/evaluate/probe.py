@@ -29,6 +29,11 @@ class Check:
     said: str
 
 
+def checked(name: str, alarm: bool, fact: str, doubt: str) -> Check:
+    """What was measured, and where that is alarming, what it means."""
+    return Check(name, alarm, f"{fact}: {doubt}" if alarm else f"{fact}.")
+
+
 @dataclass(frozen=True, eq=False)
 class Probe:
     """Some of the pictures of an evaluation, on the device of the network.
