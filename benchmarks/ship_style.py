@@ -8,8 +8,8 @@ weights, the others from the first. A run that is killed goes on where it was. T
 what ships: docs/results/style_fast.md and style_fast.jpg, from benchmarks/results/style_fast.json.
 
 Of the archives it reads `art/` (paintings, and two photographs to score on), `imagenet_samples/` (photographs to train
-on, beside those inside scikit-image) and the networks vgg19_thin16x and squeezenet1_0. Of these pictures only the
-paintings, long in the public domain, are shown.
+on, beside those inside scikit-image) and the networks vgg19_thin16x and squeezenet1_0. None of these
+pictures is shown.
 """
 
 import argparse
@@ -159,8 +159,8 @@ def show(names: list[str], folder: Path, target: Path, runs: Path) -> None:
             results.measure(f"time {name} {threads}", settings, partial(_seconds, fast, threads))
         content = _photograph(SHOWN[name], SIDE)
         optimised = read(runs / f"{name}-{SHOWN[name]}.png")
-        rows.append([_painting(name), content, optimised, apply_fast(fast, content[None])[0]])
-    titles = ["painting", "photograph", "optimised", "network"]
+        rows.append([content, optimised, apply_fast(fast, content[None])[0]])
+    titles = ["photograph", "optimised", "network"]
     picture = sheet(rows, row_labels=names, column_titles=titles, cell=190)
     write(picture, results.page.with_suffix(".jpg"), quality=80)
     results.write_page("Style networks beside an optimisation", _page(results, names))
@@ -254,7 +254,7 @@ pixels, the median of five turns and the least of them in brackets, beside other
 
 ## To be looked at
 
-![Paintings, photographs, optimised and restyled in one pass](style_fast.jpg)
+![Photographs, optimised and restyled in one pass](style_fast.jpg)
 
 The photographs are samples of scikit-image, and were among those that {FIRST}, from which the others started, was
 trained on. None was chosen by its result.
