@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from saccade import cli
+from saccade.attack.evaluate import SUITES
 from saccade.data import DATASETS
 from saccade.networks import load
 from saccade.networks.zoo import SHIPPED
@@ -40,6 +41,11 @@ def test_commands_run(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     if verb == "evaluate":
         load(arguments[0])
         assert arguments[1] in DATASETS
+        return
+    if verb == "attack" and "--data" in arguments:
+        load(arguments[0])
+        assert arguments[arguments.index("--data") + 1] in DATASETS
+        assert arguments[arguments.index("--suite") + 1] in SUITES
         return
     if [verb, *arguments[:1]] == ["explain", "scoreboard"]:
         load(arguments[1])
