@@ -38,6 +38,8 @@ SCRIPTS += [
     "imagine",
     "style",
     "style_gallery",
+    "attack",
+    "robustness",
 ]
 
 
