@@ -1,41 +1,16 @@
-"""Interval bounds: the least and the largest value of every score while the picture moves within a box.
-
-Interval bound propagation (Gowal et al. 2018, arXiv:1810.12715): a box goes through an affine map as its centre and its
-radius, the radius through the absolute values of the matrix; through a monotone function as its two ends. Every affine
-step is widened by what rounding can do to it, so that the bounds hold for the network as it runs in its own floating
-point numbers, too.
-"""
+"""The least and the largest value of every score while the picture moves within a box, by intervals."""
 
 import copy
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from saccade.attack.certify.steps import Affine, Maximum, Step, Tape
-from saccade.attack.certify.tape import record
 from saccade.attack.question import check_network, check_pictures
 from saccade.engine.guards import evaluating
 from saccade.errors import SaccadeError
-
-SLACK = 2  # times the worst case of a sum: for the rounding of the network and that of its bounds
-
-
-@dataclass(frozen=True)
-class Interval:
-    """lower <= value <= upper, of one shape."""
-
-    lower: Tensor
-    upper: Tensor
-
-
-@dataclass
-class Ranges:
-    """What is known of every node of a tape: its interval (N, ...) and, of affine steps, how far rounding moves it."""
-
-    intervals: list[Interval]
-    errors: list[Tensor | None]
+from saccade.networks.bounds.intervals import Interval, propagate
+from saccade.networks.bounds.tape import record
 
 
 def interval_bounds(
@@ -73,34 +48,3 @@ def exact(network: nn.Module, low: Tensor, high: Tensor, operation: str) -> tupl
     if low.shape != high.shape or (low > high).any():
         raise SaccadeError(f"Could not {operation}: low is above high somewhere, or of another shape; expected a box.")
     return copy.deepcopy(network).double(), low, high, unit
-
-
-def propagate(tape: Tape, pictures: Interval, unit: float) -> Ranges:
-    """The ranges of all nodes, for a box of pictures. unit: half the spacing of floats at 1; 0 ignores rounding."""
-    ranges = Ranges([pictures], [None])
-    for step in tape.steps:
-        advance(step, ranges, unit)
-    return ranges
-
-
-def advance(step: Step, ranges: Ranges, unit: float) -> None:
-    """Append the interval of what `step` gives to those of the nodes before."""
-    given = [ranges.intervals[i] for i in step.inputs]
-    if not isinstance(step, Affine):
-        lower, upper = step.function(given[0].lower), step.function(given[0].upper)
-        error = None
-        if not isinstance(step, Maximum) and step.leak != 0:
-            lower, upper = (v + s * SLACK * unit * (1 + v.abs()) for s, v in ((-1, lower), (1, upper)))
-    else:
-        centres = [(i.lower + i.upper) / 2 for i in given]
-        radii = [(i.upper - i.lower) / 2 for i in given]
-        centre, radius = step.linear(*centres), step.size(*radii)
-        centre = centre if step.shift is None else centre + step.shift
-        error = None
-        if step.terms and unit:
-            size = step.size(*(c.abs() + r for c, r in zip(centres, radii, strict=True)))
-            error = SLACK * step.terms * unit * (size if step.shift_size is None else size + step.shift_size)
-            radius = radius + error
-        lower, upper = centre - radius, centre + radius
-    ranges.intervals.append(Interval(lower, upper))
-    ranges.errors.append(error)

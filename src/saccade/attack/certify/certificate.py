@@ -6,12 +6,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from saccade.attack.certify.bounds import Interval, Ranges, exact
-from saccade.attack.certify.linear_bounds import Method, check_method, lowest, tighten
-from saccade.attack.certify.steps import Tape
-from saccade.attack.certify.tape import record
+from saccade.attack.certify.bounds import exact
+from saccade.attack.certify.linear_bounds import check_method
 from saccade.attack.question import Budget, check_pictures, per_picture
 from saccade.engine.guards import evaluating
+from saccade.networks.bounds.intervals import Interval
+from saccade.networks.bounds.lines import Method, lowest_leads, tighten
+from saccade.networks.bounds.tape import record
 from saccade.networks.targets import Target, class_indices
 
 
@@ -38,8 +39,7 @@ def certify(
 ) -> Certificate:
     """Prove for as many pictures as the method can that no change of at most eps a value fools the network.
 
-    What is bounded is the difference of two scores, its affine steps merged, which is tighter than the difference of
-    two bounds (Gowal et al. 2018, section 3). A certified picture is safe from every attack, also from those that use
+    A certified picture is safe from every attack, also from those that use
     the rounding of the network's own floating point numbers; of one that is not certified nothing is known.
 
     Args:
@@ -66,15 +66,7 @@ def certify(
         wanted = class_indices(network, labels, count=len(x), classes=tape.shapes[-1][0]).to(x.device)
         for a, b, true in zip(*(torch.split(v, batch_size) for v in (low, high, wanted)), strict=True):
             ranges = tighten(tape, Interval(a, b), unit, method)
-            margins.append(lowest_margins(tape, ranges, true, method).amin(1))
+            leads = lowest_leads(tape, ranges, true, method)
+            margins.append(leads.scatter(1, true[:, None], torch.inf).amin(1))
     found = torch.cat(margins)
     return Certificate(found > 0, found)
-
-
-def lowest_margins(tape: Tape, ranges: Ranges, labels: Tensor, method: Method) -> Float[Tensor, "n classes"]:
-    """Lower bounds on the lead of each label's score over each class, infinite over itself."""
-    classes = tape.shapes[-1][0]
-    unit = torch.eye(classes).to(ranges.intervals[-1].lower)
-    leads = unit[labels] - unit[:, None, :]  # (class, picture, score)
-    found = lowest(tape, ranges, len(tape.steps), leads, method).T
-    return found.masked_fill(unit[labels].bool(), torch.inf)

@@ -13,9 +13,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from saccade.attack.certify.rules import ABOUT, INPLACE, RULES, Tracked, Unknown
-from saccade.attack.certify.steps import Step, Tape
 from saccade.errors import SaccadeError
+from saccade.networks.bounds.rules import ABOUT, INPLACE, RULES
+from saccade.networks.bounds.steps import Step, Tape
+from saccade.networks.bounds.tracked import Tracked, Unknown
 
 
 def record(network: nn.Module, pictures: Float[Tensor, "n c h w"], operation: str) -> Tape:
@@ -25,23 +26,38 @@ def record(network: nn.Module, pictures: Float[Tensor, "n c h w"], operation: st
     quotients of features, functions that rise and fall, batch norm in train mode.
     """
     pair = pictures[:1].detach().repeat(2, 1, 1, 1)  # two, so that what mixes pictures shows in its shape
-    recorder = _Recorder(operation)
-    recorder.note(pair, 0)
+    return _recorded(network, pair, operation, batch=False)[0]
+
+
+def record_batch(
+    network: nn.Module, pictures: Float[Tensor, "n c h w"], operation: str
+) -> tuple[Tape, Float[Tensor, "n classes"]]:
+    """The tape of `network`, and its scores of these pictures, of two or more.
+
+    As `record`, but batch norm in train mode is taken, too: with the statistics of these pictures, as a map that does
+    not depend on them.
+    """
+    return _recorded(network, pictures.detach().clone(), operation, batch=True)
+
+
+def _recorded(network: nn.Module, pictures: Tensor, operation: str, *, batch: bool) -> tuple[Tape, Tensor]:
+    recorder = _Recorder(operation, len(pictures), batch=batch)
+    recorder.note(pictures, 0)
     with recorder.naming(network), recorder:
-        scores = network(pair)
+        scores = network(pictures)
     node = recorder.find(scores) if isinstance(scores, Tensor) else None
     if node is None or scores.ndim != 2:
         raise SaccadeError(f"Could not {operation}: the network gave no scores (n, classes) that depend on its input.")
     steps, shapes = recorder.steps[:node], recorder.shapes[: node + 1]
-    return Tape(tuple(steps), tuple(shapes))
+    return Tape(tuple(steps), tuple(shapes)), scores
 
 
 class _Recorder(TorchFunctionMode):
     """Runs every operation as it is, and appends a step for each that has a noted tensor among its arguments."""
 
-    def __init__(self, operation: str) -> None:
+    def __init__(self, operation: str, count: int, *, batch: bool) -> None:
         super().__init__()
-        self.operation = operation
+        self.operation, self.count, self.batch = operation, count, batch
         self.steps: list[Step] = []
         self.shapes: list[tuple[int, ...]] = []
         self.layers: list[str] = []
@@ -100,7 +116,7 @@ class _Recorder(TorchFunctionMode):
         rule = RULES.get(func.__name__.rstrip("_") if func.__name__ in INPLACE else func.__name__)
         if rule is None or "out" in kwargs:
             raise self.refusal(f"{func.__name__!r}")
-        tracked = Tracked(known)
+        tracked = Tracked(known, self.batch)
         try:
             made = rule(tracked, *args, **kwargs)
         except (Unknown, TypeError):
@@ -108,7 +124,7 @@ class _Recorder(TorchFunctionMode):
         if made is None:
             raise self.refusal(f"{func.__name__!r} with such arguments")
         out = func(*args, **kwargs)
-        if not isinstance(out, Tensor) or out.ndim < 2 or len(out) != 2:
+        if not isinstance(out, Tensor) or out.ndim < 2 or len(out) != self.count:
             raise self.refusal(f"{func.__name__!r}, which mixes pictures,")
         self.steps.append(made)
         self.note(out, len(self.steps))
