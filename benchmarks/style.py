@@ -39,6 +39,7 @@ from saccade.pictures.optimise import LBFGS, Stage, optimise
 from saccade.style import score, style_transfer
 from saccade.style.eye import Eye
 from saccade.style.objective import Objective
+from saccade.style.transfer import ROUNDING
 
 ENTRIES = ("descent", "memory", "large", "pyramid", "wolfe")
 NETWORKS = ("vgg19_thin16x", "squeezenet1_0")
@@ -97,7 +98,7 @@ def descend(
             low,
             content,
             stages=[Stage(size, looks - finish, low), Stage(size, finish, exact)],
-            rule=LBFGS(rate=0.02 * content[0].numel() ** 0.5, memory=20, low=0.0, high=1.0),
+            rule=LBFGS(rate=0.02 * content[0].numel() ** 0.5, low=0.0, high=1.0, noise=ROUNDING if halves() else 0.0),
             callback=told,
         )
     trace.seconds += time.process_time() - begun

@@ -56,7 +56,7 @@ def page(results: Results) -> str:
         parts += [
             "## To the same loss",
             "Time is processor seconds; a look is one value with its gradient. Ours is `optimise` with L-BFGS in "
-            "the box [0, 1] (memory 20), the network in 16 bits where that is faster, the last tenth of the looks in "
+            "the box [0, 1] (memory 10), the network in 16 bits where that is faster, the last tenth of the looks in "
             "float32. Its time includes the targets, that of the plain loop does not. Losses are of recorded pictures, "
             "one every ten looks, so a crossing is known to ten looks.",
             descents(results, "descent/"),

@@ -45,6 +45,31 @@ def slope(distance: torch.Tensor, by: torch.Tensor) -> torch.Tensor:
 # --- all of them -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("dtype", "forward", "back"), [
+    (torch.float64, 1e-12, 1e-12), (torch.float32, 1e-5, 1e-5), (torch.bfloat16, 1e-5, 2e-2),
+])  # fmt: skip
+@pytest.mark.parametrize("masked", [False, True])
+def test_sums_and_their_gradients_keep_layout_and_accuracy(layout, dtype, forward, back, masked):
+    """16 bits are multiplied exactly, so sums are as good as in 32; gradients have the bits of the features."""
+    before = torch.get_float32_matmul_precision()
+    features = drawn(2, 40, 30, 31).relu().to(dtype).contiguous(memory_format=layout).requires_grad_()
+    mask = drawn(1, 30, 31, seed=1).abs() if masked else None
+    wide = features.detach().double().requires_grad_()
+    weight = 1 if mask is None else mask.square()
+    truth = torch.einsum("nchw,ndhw->ncd", wide * weight, wide), (wide * weight).sum((2, 3))
+    by = drawn(2, 40, 40, seed=2), drawn(2, 40, seed=3)
+    found = moments(features, mask)
+    for one, other in zip((found.gram, found.total), truth, strict=True):
+        assert (one - other).norm() <= forward * other.norm()
+    (expected,) = torch.autograd.grad(truth, wide, by)
+    (gradient,) = torch.autograd.grad((found.gram, found.total), features, tuple(g.to(found.gram) for g in by))
+    assert (gradient - expected).norm() <= back * expected.norm()
+    assert gradient.dtype == dtype
+    assert gradient.is_contiguous(memory_format=layout)
+    assert torch.get_float32_matmul_precision() == before
+
+
 @every
 def test_zero_at_equality_positive_elsewhere(name):
     statistic = STATISTICS[name]

@@ -1,9 +1,9 @@
 """Run a frozen network so that the way back needs little memory, and little time.
 
 Autograd keeps for the gradient of a convolution by its input that whole input, of which nothing but the shape is
-needed when the weights are frozen; for a ReLU all values, of which one bit each is needed; for a max pool the places as
-64-bit numbers; for padding and batch norm the input again. `Lean` computes the same values and the same gradients from
-what is needed.
+needed when the weights are frozen; for a ReLU all values, of which one bit each is needed; for a max pool the input
+and the places as 64-bit numbers; for padding and batch norm the input again. `Lean` computes the same values and the
+same gradients from what is needed.
 """
 
 from __future__ import annotations
@@ -160,27 +160,14 @@ class _MaxPool(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, settings: Any) -> Tensor:
         ctx.blank, ctx.settings = _blank(x), settings
         found, places = torch.ops.aten.max_pool2d_with_indices(x, *settings)
-        width, (kernel, stride, padding, dilation, _) = x.shape[3], settings
-        first = _corners(found, width, stride, padding)
-        wide = (kernel[0] - 1) * dilation[0] * width + (kernel[1] - 1) * dilation[1] > 32767
-        ctx.save_for_backward((places - first).to(torch.int32 if wide else torch.int16))
+        ctx.save_for_backward(places.to(torch.int32))
         return found  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (within,) = ctx.saved_tensors
-        blank, (_, stride, padding, _, _) = ctx.blank(), ctx.settings
-        places = within + _corners(gradient, blank.shape[3], stride, padding)
-        return torch.ops.aten.max_pool2d_with_indices_backward(gradient, blank, *ctx.settings, places), None
-
-
-def _corners(pooled: Tensor, width: int, stride: list[int], padding: list[int]) -> Tensor:
-    """The place in its plane, of rows of `width`, of the first value of each window, (h, w)."""
-    rows, columns = (
-        torch.arange(count, device=pooled.device) * step - pad
-        for count, step, pad in zip(pooled.shape[2:], stride, padding, strict=True)
-    )
-    return rows[:, None] * width + columns
+        (places,) = ctx.saved_tensors
+        blank = ctx.blank()
+        return torch.ops.aten.max_pool2d_with_indices_backward(gradient, blank, *ctx.settings, places.long()), None
 
 
 def _pad(lean: Lean, x: Tensor, pad: Any, mode: str = "constant", value: Any = None) -> Tensor | None:  # noqa: ARG001

@@ -31,6 +31,9 @@ from saccade.style.preset import Layers, Preset
 from saccade.style.presets import find_preset
 from saccade.style.tiles import Tiled
 
+ROUNDING = 1e-3
+"""Of a loss, what 16 bits may change in it."""
+
 OPERATION = "transfer style"
 
 MANY = 2048 * 2048
@@ -150,7 +153,9 @@ def style_transfer(
             finish = max(1, count // 10) if at == side and half else 0
             stages.append(Stage(at, count - finish, partial(current.score, fast)))
             stages.append(Stage(at, finish, partial(current.score, exact)))
-        rule: Rule = LBFGS(rate=0.02 * (3 * side[0] * side[1]) ** 0.5, low=0.0, high=1.0)
+        rule: Rule = LBFGS(
+            rate=0.02 * (3 * side[0] * side[1]) ** 0.5, low=0.0, high=1.0, noise=ROUNDING if half else 0.0
+        )
         if optimiser == "adam":
             rule = Adam(0.02, (0.9, 0.99), carried=True)
         with differentiable(net):
