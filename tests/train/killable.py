@@ -40,6 +40,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "clip": 1.0, "patience": 2, "epochs": 4,
     },
     "free": {**SHORT, "adversarial": "linf", "eps": 0.03, "attack_steps": 2, "defence": "free"},
+    "bounds": {**SHORT, "adversarial": "linf", "eps": 0.02, "defence": "ibp", "clean_weight": 0.3},
     "trades-worse-weights": {**SHORT, "adversarial": "l2", "eps": 0.3, "defence": "trades", "awp": 0.01, "ema": 0.5},
 }  # fmt: skip
 

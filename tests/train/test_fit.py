@@ -361,7 +361,7 @@ def test_a_collapse_takes_training_back(images, network, recipe, monkeypatch, tm
         return x
 
     monkeypatch.setattr(Fit, "advance", spy)
-    monkeypatch.setattr(MODULE, "perturb", perturbed)
+    monkeypatch.setattr(importlib.import_module("saccade.train.defence"), "perturb", perturbed)
     monkeypatch.setattr(MODULE, "evaluate_under_attack", lambda *_, **settings: robust[done - 1])
     monkeypatch.setattr(Monitor, "measure", lambda *_: (robust[done - 1], 0.9))
     plan = recipe(adversarial="linf", eps=0.1, epochs=4, ema=0.5)

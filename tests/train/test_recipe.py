@@ -108,6 +108,12 @@ def test_wrong_text_says_what_is_expected(field, text, expected):
             {"defence": "free", "adversarial": "l2", "eps": "1", "awp": "0.01"},
             "awp does not go with defence free, which has no second look at a batch",
         ),
+        ({"defence": "ibp"}, "defence ibp needs adversarial to be linf or l2"),
+        ({"defence": "ibp", "adversarial": "l2", "eps": "1"}, "defence ibp needs adversarial to be linf"),
+        ({"noise": "-1"}, "noise must be 0 or more"),
+        ({"noise": "0.1", "adversarial": "l2", "eps": "1"}, "noise needs adversarial to be none"),
+        ({"ramp": "1.1"}, r"ramp and clean_weight must be in \[0, 1\]"),
+        ({"clean_weight": "-0.1"}, r"ramp and clean_weight must be in \[0, 1\]"),
         ({"end_factor": "-0.1"}, "start_factor and end_factor must be 0 or more"),
     ],
 )

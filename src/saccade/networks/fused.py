@@ -83,6 +83,11 @@ class Fused(TorchFunctionMode):
         self._learnt = True
         self._lost = x._version > version  # what writes into its pictures cannot be run again
 
+    @property
+    def steps(self) -> int:
+        """How many convolutions are run in its own way."""
+        return 0 if self._lost else len(self._steps)
+
     def run(self, run: Callable[[], T]) -> T:
         """What `run` gives, which runs the network once."""
         found = self._tried(run)

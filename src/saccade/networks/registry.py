@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from saccade.errors import SaccadeError
-from saccade.networks import cifar_resnet, fast, preact, resnet, squeezenet, thin_vgg, three_level, tiny, vgg
+from saccade.networks import cifar_resnet, fast, preact, resnet, squeezenet, strided, thin_vgg, three_level, tiny, vgg
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     # course part 1
@@ -21,6 +21,7 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     # small pictures
     **{f"cifar-resnet{n}": partial(cifar_resnet.CifarResNet, depth=n) for n in (20, 32, 44, 56, 110)},
     "cifar-preact8": partial(preact.ResNet, ((16, 64, 1, True), (64, 128, 1, True), (128, 256, 1, True))),
+    "strided": strided.StridedNet,
     "tinynet": tiny.TinyNet,
     "fast": fast.FastNet,
     "fast94": partial(fast.FastNet, widths=(64, 256, 256)),

@@ -35,16 +35,15 @@ from saccade.engine.seeding import generator
 from saccade.engine.seeding import mix as mix_keys
 from saccade.errors import SaccadeError
 from saccade.networks.network import Network
-from saccade.train.adversarial import perturb
 from saccade.train.averaging import Average, Lookahead
 from saccade.train.awp import worse_weights
+from saccade.train.defence import objective
 from saccade.train.evaluate import evaluate, evaluate_under_attack, evenly
 from saccade.train.free import replay
-from saccade.train.mix import mix
+from saccade.train.ibp import certified_accuracy
 from saccade.train.monitor import CollapseWarning, Monitor
 from saccade.train.optimisers import optimisers, set_rate
 from saccade.train.recipe import Recipe
-from saccade.train.robust import mart_loss, trades_loss
 from saccade.train.schedule import factor
 
 Callback = Callable[[dict[str, Any]], None]
@@ -176,7 +175,7 @@ class Fit:
         self.step += 1
 
     def update(self, pictures: Tensor, labels: Tensor) -> Tensor:
-        """Perhaps perturb and mix the pictures; forward, backward, update. The loss, not yet read."""
+        """Perhaps perturb and mix the pictures, or bound their loss; update the weights. The loss, not yet read."""
         recipe = self.recipe
         torch.manual_seed(mix_keys(recipe.seed, self.step, self.world.rank))  # for dropout and the like
         noise = generator(recipe.seed, self.step, self.world.rank, 1)
@@ -192,45 +191,23 @@ class Fit:
                 replays=recipe.attack_steps,
             )
             return loss
-        clean = pictures
-        if recipe.adversarial != "none":
-            pictures = self.perturbed(clean, labels, noise)
-        pictures, targets = mix(pictures, labels, mixup=recipe.mixup, cutmix=recipe.cutmix, generator=noise)
-
-        def objective() -> Tensor:
-            logits = self.logits(pictures)
-            if recipe.defence == "trades":
-                return trades_loss(self.logits(clean), logits, labels, beta=recipe.beta)
-            if recipe.defence == "mart":
-                return mart_loss(self.logits(clean), logits, labels, beta=recipe.beta)
-            return targets.loss(logits, smoothing=recipe.label_smoothing)
-
-        return self.descend(objective)
+        aim = objective(
+            self.network,
+            pictures,
+            labels,
+            recipe,
+            precision=self.precision,
+            generator=noise,
+            attack_steps=self.monitor.attack_steps,
+            progress=self.step / self.steps,
+        )
+        return self.descend(aim)
 
     def logits(self, pictures: Tensor) -> Tensor:
         """The network's logits in float32, in the precision of the run until then."""
         with self.precision.autocast(self.device):
             logits: Tensor = self.network(pictures)
         return logits.float()
-
-    def perturbed(self, pictures: Tensor, labels: Tensor, noise: torch.Generator) -> Tensor:
-        """The pictures at their worst, by the recipe's attack."""
-        recipe, reference = self.recipe, None
-        assert recipe.adversarial != "none"
-        if recipe.defence == "trades":
-            with torch.no_grad():
-                reference = self.logits(pictures)
-        with self.precision.autocast(self.device):
-            return perturb(
-                self.network,
-                pictures,
-                labels,
-                norm=recipe.adversarial,
-                eps=recipe.eps,
-                steps=self.monitor.attack_steps,
-                generator=noise,
-                reference=reference,
-            )
 
     def descend(self, objective: Callable[[], Tensor]) -> Tensor:
         """Move the weights down the gradient of what `objective` gives, perhaps as it is at worse weights."""
@@ -407,6 +384,10 @@ def _validate(state: Fit, val: ImageSet | None, epoch: int, run: Run | None) -> 
         row["val_accuracy_attacked"] = evaluate_under_attack(
             network, evenly(val, 500), norm=recipe.adversarial, eps=recipe.eps, size=size, device=state.device
         )
+        if recipe.defence == "ibp":
+            row["val_accuracy_certified"] = certified_accuracy(
+                network, evenly(val, 500), eps=recipe.eps, size=size, device=state.device
+            )
         if state.monitor.watching:  # the weights of the last step: an average shows a collapse late
             strong, fast = state.monitor.measure(state.network, val, state.device)
             values = state.monitor.judge(strong, fast, state.values())

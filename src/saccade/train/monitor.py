@@ -34,7 +34,7 @@ class Monitor:
     def watching(self) -> bool:
         """Whether training trusts a single step."""
         recipe = self.recipe
-        return recipe.adversarial != "none" and recipe.defence != "free" and self.attack_steps == 1
+        return recipe.adversarial != "none" and recipe.defence not in ("free", "ibp") and self.attack_steps == 1
 
     def measure(self, network: nn.Module, images: ImageSet, device: torch.device) -> tuple[float, float]:
         """Accuracy under ten steps and under one, on some of the pictures."""

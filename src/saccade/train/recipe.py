@@ -59,11 +59,15 @@ class Recipe(Settings):
     whiten: bool = False  # set the frozen first layer from patches of the data (the fast network)
     whiten_bias_epochs: int = 3  # its bias is trained for so many epochs
 
+    noise: float = 0.0  # deviation of normal noise added to each value, not clamped: for randomised smoothing
+
     adversarial: Literal["none", "linf", "l2"] = "none"
     eps: float = 0.0
     attack_steps: int = 1  # 1 is Fast-AT, more is PGD-AT; "free": replays of each batch, every one an update
-    defence: Literal["at", "free", "trades", "mart"] = "at"
+    defence: Literal["at", "free", "trades", "mart", "ibp"] = "at"  # "ibp": no attack, but bounds on all there could be
     beta: float = 6.0  # "trades", "mart": weight of the divergence between perturbed and clean
+    ramp: float = 0.5  # "ibp": share of the steps over which eps and the weight of the bounds rise from 0
+    clean_weight: float = 0.5  # "ibp": weight of the plain loss from then on
     awp: float = 0.0  # adversarial weight perturbation: its length as a share of each weight matrix's; 0 for none
 
     tta: Literal["none", "flip", "six"] = "none"  # test-time augmentation, reported beside the plain figure
@@ -86,6 +90,8 @@ class Recipe(Settings):
                 "mixup and cutmix must be 0 or more": min(self.mixup, self.cutmix) >= 0,
                 "label_smoothing must be in [0, 1)": 0 <= self.label_smoothing < 1,
                 "ema, clip and patience must be 0 or more": min(self.ema, self.clip, self.patience) >= 0,
+                "noise must be 0 or more": 0 <= self.noise < float("inf"),
+                "noise needs adversarial to be none": self.noise == 0 or self.adversarial == "none",
                 "uncropped must be 0 or more": self.uncropped >= 0,
                 "attack_steps must be 1 or more": self.attack_steps >= 1,
                 "eps must be above zero where adversarial is set": self.adversarial == "none" or self.eps > 0,
@@ -93,6 +99,9 @@ class Recipe(Settings):
                 f"defence {self.defence} needs adversarial to be linf or l2": plain or self.adversarial != "none",
                 f"defence {self.defence} takes no mixup, cutmix or label_smoothing": plain
                 or max(self.mixup, self.cutmix, self.label_smoothing) == 0,
+                "defence ibp needs adversarial to be linf": self.defence != "ibp" or self.adversarial != "l2",
+                "ramp and clean_weight must be in [0, 1]": min(self.ramp, self.clean_weight) >= 0
+                and max(self.ramp, self.clean_weight) <= 1,
                 "awp does not go with defence free, which has no second look at a batch": self.defence != "free"
                 or self.awp == 0,
             }

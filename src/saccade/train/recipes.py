@@ -156,9 +156,30 @@ _CIFAR_ROBUST = replace(
     warmup=0.1,
 )
 
+# Interval bounds (Gowal et al. 2018, arXiv:1810.12715): of what this network classifies right much is proved to stand.
+_CIFAR_CERTIFIED = Recipe(
+    "cifar-certified",
+    "strided",
+    "cifar10",
+    epochs=15,
+    batch_size=128,
+    optimiser="adamw",
+    lr=1e-3,
+    weight_decay=0.0,
+    clip=10.0,
+    warmup=0.1,
+    translate=2,
+    adversarial="linf",
+    eps=2 / 255,
+    defence="ibp",
+    ramp=0.5,
+    clean_weight=0.0,
+)
+
 _ALL = (
     _PLAIN32,
     _RESNET32,
+    _CIFAR_CERTIFIED,
     _CIFAR_RESNET20,
     _CIFAR_RESNET20_SHORT,
     _CIFAR_ROBUST_FIRST,

@@ -35,7 +35,10 @@ def draw_history(history: Sequence[dict[str, Any]], run: Run) -> None:
     if losses:
         write(curves(losses, x_label="epoch", y_label="cross entropy"), run.folder / "loss.png")
     accuracies = lines(
-        val_accuracy="validation", val_accuracy_raw="without averaging", val_accuracy_attacked="under attack"
+        val_accuracy="validation",
+        val_accuracy_raw="without averaging",
+        val_accuracy_attacked="under attack",
+        val_accuracy_certified="certified",
     )
     if accuracies:
         write(curves(accuracies, x_label="epoch", y_label="accuracy", percent=True), run.folder / "accuracy.png")

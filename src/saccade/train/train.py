@@ -20,6 +20,7 @@ from saccade.networks.registry import build
 from saccade.networks.zoo import load as load_network
 from saccade.train.evaluate import evaluate, evaluate_under_attack, evenly
 from saccade.train.fit import Callback, fit
+from saccade.train.ibp import certified_accuracy, interval_start
 from saccade.train.recipe import Recipe
 
 Say = Callable[[str], None]
@@ -65,6 +66,8 @@ def make_network(recipe: Recipe, train: ImageSet) -> Network:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix(recipe.seed, 7))
         module = build(recipe.network, num_classes=len(train.classes), **recipe.options)
+        if recipe.defence == "ibp":
+            interval_start(module)
     options = {"num_classes": len(train.classes), **recipe.options}
     network = Network(
         module,
@@ -134,6 +137,9 @@ def train(
             "accuracy": robust,
             "attack": f"10-step PGD, {recipe.adversarial}, eps {recipe.eps:.5f}, {min(1000, len(test))} pictures",
         }
+    if recipe.defence == "ibp":
+        proved = certified_accuracy(fitted.network, test, eps=recipe.eps, size=size, device=world.device)
+        metrics["test_certified"] = {"accuracy": proved, "by": f"interval bounds, linf, eps {recipe.eps:.5f}"}
     if world.first:
         finish(run, fitted, metrics)
     return Trained(fitted.network, metrics, fitted.history, run.folder)

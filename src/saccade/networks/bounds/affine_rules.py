@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from saccade.networks.bounds.ball import wide
 from saccade.networks.bounds.steps import Affine, Map
 from saccade.networks.bounds.tracked import Rule, Tracked, Unknown
 
@@ -68,7 +69,7 @@ def _batch_norm(
 ) -> Affine:
     if training and of.batch:
         over = (0, *range(2, x.ndim))
-        mean, var = x.float().mean(over), x.float().var(over, correction=0)
+        mean, var = wide(x).mean(over), wide(x).var(over, correction=0)
     elif training or mean is None or var is None:
         raise Unknown
     shape = (-1,) + (1,) * (x.ndim - 2)

@@ -52,8 +52,7 @@ def lowest(
     total = form.constant
     for at, a in form.coefficients.items():
         box = ranges.intervals[at]
-        centre, radius = (box.lower + box.upper) / 2, (box.upper - box.lower) / 2
-        total = total + (a * centre - a.abs() * radius).flatten(2).sum(2)
+        total = total + (a * box.centre - a.abs() * box.radius).flatten(2).sum(2)
     return total
 
 
@@ -64,7 +63,7 @@ def lowest_leads(tape: Tape, ranges: Ranges, labels: Int[Tensor, " n"], method: 
     two bounds (Gowal et al. 2018, section 3).
     """
     classes = tape.shapes[-1][0]
-    unit = torch.eye(classes).to(ranges.intervals[-1].lower)
+    unit = torch.eye(classes).to(ranges.intervals[0].lower)
     leads = unit[labels] - unit[:, None, :]  # (class, picture, score)
     return lowest(tape, ranges, len(tape.steps), leads, method).T
 
