@@ -1,11 +1,13 @@
 """Products by either library against float64, and when each is taken."""
 
+import time
+
 import pytest
 import torch
 from torch.testing import assert_close
 
 from saccade.recurrent import product as module
-from saccade.recurrent.product import prepared, product
+from saccade.recurrent.product import over_rows, prepared, product
 
 SHAPES = [(300, 64, 80), (1, 3, 2), (0, 4, 5), (5, 0, 3)]  # the first is large enough for the other library
 
@@ -52,6 +54,28 @@ def test_operations_that_are_missing_or_wrong_are_not_used(missing, monkeypatch)
         assert_close(product(x, w, b), x @ w + b)
     finally:
         module._works.cache_clear()
+
+
+@pytest.mark.parametrize("sums_faster", [True, False])
+def test_sums_over_rows_are_those_of_float64(sums_faster, monkeypatch):
+    monkeypatch.setattr(module, "_sums_faster", lambda: sums_faster)
+    for n, widths, m in ((300, (64, 40), 80), (3, (2, 5), 4), (0, (2, 3), 4)):
+        several, y = [draw(n, width) for width in widths], draw(n, m)
+        for x, found in zip(several, over_rows(several, y), strict=True):
+            assert_close(found.double(), x.double().T @ y.double(), rtol=1e-5, atol=5e-5)
+
+
+def test_the_faster_library_for_sums_is_found_by_timing(monkeypatch):
+    def slow(x, rows, summand):
+        time.sleep(0.2)
+        return x @ rows.T
+
+    monkeypatch.setattr(module, "_onednn", slow)
+    module._sums_faster.cache_clear()
+    try:
+        assert not module._sums_faster()
+    finally:
+        module._sums_faster.cache_clear()
 
 
 def test_other_dtypes_keep_their_precision():

@@ -105,18 +105,18 @@ class _LSTM(torch.autograd.Function):
         x, h0, c0, wx, wh, gates, hidden, cell, squashed = ctx.saved_tensors
         plan, truncate, clip = ctx.settings
         da = torch.empty_like(gates)
-        c_before = before(c0, cell, plan)
         times_back = prepared(wh.T, len(x))
         dh, dc = torch.zeros_like(h0), torch.zeros_like(c0)  # carried from the steps behind
         end = len(gates)
         for t in range(len(plan.rows) - 1, -1, -1):
             n = plan.rows[t]
-            now = slice(end - n, end)
+            now, then = slice(end - n, end), end - n - (plan.rows[t - 1] if t else 0)
+            c = cell[then : then + n] if t else c0[:n]
             if dhidden is not None:
                 dh[:n] += dhidden[now]
             if dcell is not None:
                 dc[:n] += dcell[now]
-            back_gates(gates[now], c_before[now], squashed[now], dh[:n], dc[:n], out=da[now])
+            back_gates(gates[now], c, squashed[now], dh[:n], dc[:n], out=da[now])
             dh[:n] = times_back(da[now], None)
             bound(t, truncate, clip, dh, dc)
             end -= n

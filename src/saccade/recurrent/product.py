@@ -1,11 +1,13 @@
 """Products of many rows with one matrix of weights, in the faster of the two libraries that PyTorch has for a CPU.
 
-PyTorch multiplies float32 matrices with MKL. oneDNN, which its convolutions and its own LSTM use, is 10 to 40 percent
+PyTorch multiplies float32 matrices with MKL. oneDNN, which its convolutions and its own LSTM use, is up to 40 percent
 faster at the sizes of recurrent networks, above all once the weights lie in the order in which it reads them. The ways
-to it are operations without a public name, so they are tried once and used only where they are there and right.
+to it are operations without a public name, so they are tried once and used only where they are there and right. Which
+of the two sums over many rows faster differs from processor to processor, and is timed once.
 """
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import torch
@@ -37,6 +39,14 @@ def prepared(w: Float[Tensor, "k m"], rows: int) -> Callable[[Tensor, Tensor | N
     return lambda x, summand: x @ w if summand is None else torch.addmm(summand, x, w)
 
 
+def over_rows(several: Sequence[Float[Tensor, "n _k"]], y: Float[Tensor, "n m"]) -> list[Float[Tensor, "_k m"]]:
+    """x^T y for each of `several` x: sums over all rows. No gradient is recorded."""
+    columns = [x.shape[1] for x in several]
+    if sum(columns) * y.numel() >= _LARGE and _suits(y) and _sums_faster():
+        return list(torch.split(_onednn(torch.cat(list(several), dim=1).T, y.T, None), columns))
+    return [x.T @ y for x in several]
+
+
 def _onednn(x: Tensor, rows: Tensor, summand: Tensor | None) -> Tensor:
     """x rows^T + summand, a row of M or a matrix (N, M)."""
     linear = torch.ops.mkldnn._linear_pointwise
@@ -61,3 +71,19 @@ def _works() -> bool:
     except (AttributeError, RuntimeError):
         return False
     return all(torch.equal(a, b) for a, b in zip(found, (x @ w, x @ w + y[0], x @ w + y), strict=True))
+
+
+@cache
+def _sums_faster() -> bool:
+    """Whether oneDNN sums over many rows faster: a product of 4 ms, in turn, the best of three."""
+    x, y = torch.ones(640, 512), torch.ones(640, 512)
+    sides: list[Callable[[], Tensor]] = [lambda: x.T @ y, lambda: _onednn(x.T, y.T, None)]
+    taken = [[_seconds(side) for side in sides] for _ in range(4)][1:]  # the first warms up
+    mkl, onednn = (min(times) for times in zip(*taken, strict=True))
+    return bool(onednn < mkl)
+
+
+def _seconds(run: Callable[[], Tensor]) -> float:
+    begun = time.perf_counter()
+    run()
+    return time.perf_counter() - begun

@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from saccade.recurrent.checks import check_options, check_sequence, check_step
 from saccade.recurrent.packing import Packing, packing
-from saccade.recurrent.product import prepared, product
+from saccade.recurrent.product import over_rows, prepared, product
 
 
 def rnn_step(
@@ -126,8 +126,8 @@ def tanh(a: Tensor, *, out: Tensor) -> Tensor:
 
 def weight_gradients(x: Tensor, h: Tensor, da: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients of Wx and Wh from all inputs (S, D), the hidden states before them (S, H), and that of x Wx + h Wh."""
-    both = product(torch.cat([x, h], dim=1).T, da)
-    return both[: x.shape[1]], both[x.shape[1] :]
+    dwx, dwh = over_rows([x, h], da)
+    return dwx, dwh
 
 
 def before(first: Tensor, states: Tensor, plan: Packing) -> Tensor:
