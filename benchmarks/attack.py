@@ -7,7 +7,9 @@ that withstand (the pictures of both sides are judged alike, by one look of the 
 median over rounds of the ratio of their times, in seconds of the process.
 
 AutoAttack, as published and in the fast mode, beside the official code (github.com/fra31/auto-attack), where this is
-installed: on 200 test pictures of the networks that were trained to withstand, in turn in one process.
+installed: on 200 test pictures spread evenly over the classes, of the networks that were trained to withstand;
+`--networks` takes others, also files of weights. Each mode is a cell of its own, which tells the pictures that
+withstand it; `--modes` takes some.
 
 DeepFool (L2, all ten classes) beside adversarial-library and torchattacks, where these are installed, on 64 test
 pictures of CIFAR-10: how far the boundary is said to be, and the median ratio of times.
@@ -22,24 +24,22 @@ from importlib.util import find_spec
 from itertools import product
 from typing import Any
 
+import attack_agreement
 import torch
 from common import Results, arguments, pictures_of, prepare, table
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from saccade.attack import PGD
-from saccade.attack.autoattack import autoattack
 from saccade.attack.deepfool import deepfool
 from saccade.engine.chunks import chunks
 from saccade.networks import Network, load
-from saccade.networks.zoo import SHIPPED
 
-BATCH = 16  # what is fast on a CPU
+BATCH = 32  # what is fast on a CPU
 Attack = Callable[[Tensor, Tensor], Tensor]
+PARTS = ("pgd", "autoattack", "deepfool")
+MODES = ("official", "standard", "fast")
 NETWORKS = {"tinynet": 8 / 255, "tinynet-robust": 3 / 255}
-
-
-TRAINED = {"cifar-robust": ("cifar10-jpeg", 8 / 255), "tinynet-robust": ("tiny-imagenet", 3 / 255)}
 
 
 def robust(network: Network, x: Tensor, labels: Tensor) -> Tensor:
@@ -104,101 +104,66 @@ def compare(
     }
 
 
-class Counted(nn.Module):
-    """A network that counts the pictures it is shown, forward and backward."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network, self.forwards, self.backwards = network, 0, 0
-        self.eval()
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.forwards += len(x)
-        scores: Tensor = self.network(x)
-        if scores.requires_grad:
-            scores.register_hook(self.count)
-        return scores
-
-    def count(self, slope: Tensor) -> None:
-        self.backwards += len(slope)
-
-
-def official(network: Network, x: Tensor, labels: Tensor, eps: float) -> tuple[Tensor, Counted]:
-    """What the official AutoAttack makes of pictures."""
-    import autoattack as theirs
-
-    counted = Counted(network)
-    attack = theirs.AutoAttack(counted, norm="Linf", eps=eps, seed=0, device="cpu", verbose=False)
-    return attack.run_standard_evaluation(x, labels), counted
-
-
-def compare_autoattack(network: Network, x: Tensor, labels: Tensor, eps: float) -> dict[str, Any]:
-    """Both modes and the official code in turn: seconds, passes a picture, who withstands."""
-    found: dict[str, Any] = {"clean": robust(network, x, labels).double().mean().item()}
-    stands = {}
-    for mode in ("fast", "standard", "official"):
-        start = time.process_time()
-        if mode == "official":
-            adversarial, counted = official(network, x, labels, eps)
-            passes = (counted.forwards / len(x), counted.backwards / len(x))
-        else:
-            result = autoattack(network, x, labels, eps=eps, mode=mode)
-            adversarial = result.adversarial
-            passes = (result.forwards.double().mean().item(), result.backwards.double().mean().item())
-        seconds = time.process_time() - start
-        stands[mode] = robust(network, adversarial, labels)
-        found[mode] = {"robust": stands[mode].double().mean().item(), "seconds": seconds, "passes": passes}
-    for mode in ("fast", "standard"):
-        found[mode]["only_ours"] = int((~stands[mode] & stands["official"]).sum())  # fooled by one side alone
-        found[mode]["only_theirs"] = int((stands[mode] & ~stands["official"]).sum())
-    return found
-
-
-def measure_autoattack(results: Results, count: int, *, smoke: bool) -> None:
-    """A cell for each network that is there."""
-    if find_spec("autoattack") is None:
-        print("attack: AutoAttack is left out: the official code is not installed", flush=True)
-        return
-    networks = {"cifar-resnet20": ("synthetic", 8 / 255)} if smoke else TRAINED
-    for name, (data, eps) in networks.items():
-        if not (SHIPPED / f"{name}.safetensors").exists():
-            print(f"attack: AutoAttack of {name} is left out: there is no such network", flush=True)
+def measure_pgd(results: Results, count: int, *, rounds: int, smoke: bool) -> None:
+    """A cell for each network and side."""
+    steps = 4 if smoke else 40
+    for side, (name, eps) in product(SIDES, NETWORKS.items()):
+        key = f"pgd/{name}/{side}"
+        if key in results.cells:
+            continue
+        if side == "torchattacks" and find_spec(side) is None:
+            print(f"attack: {key} is left out: torchattacks is not installed", flush=True)
             continue
         network = load(name)
-        raw, labels = pictures_of(data, "test").take(torch.arange(count))
-        x = raw.permute(0, 3, 1, 2).float() / 255
+        raw, labels = pictures_of("synthetic" if smoke else "tiny-imagenet", "test").take(torch.arange(count))
+        x = raw.permute(0, 3, 1, 2).float().contiguous() / 255
         if smoke:
             with torch.no_grad():
                 labels = network(x).argmax(1)
-        about = {"eps": eps, "count": count}
-        results.measure(f"autoattack/{name}", about, partial(compare_autoattack, network, x, labels, eps))
+        about = {"eps": eps, "steps": steps, "count": count, "batch": BATCH, "rounds": rounds}
+        about["beside"] = f"{side} {version(side)}" if side == "torchattacks" else side
+
+        def measured(
+            side: str = side, network: Network = network, x: Tensor = x, labels: Tensor = labels, eps: float = eps
+        ) -> dict[str, Any]:
+            return compare(side, network, x, labels, eps=eps, steps=steps, rounds=rounds)
+
+        results.measure(key, about, measured)
 
 
-def autoattack_table(results: Results) -> str:
-    """A line for each network and mode."""
+def pgd_table(results: Results) -> str:
+    """A line for each network and side."""
     rows = []
     for key, cell in results.cells.items():
-        if not key.startswith("autoattack/"):
+        if not key.startswith("pgd/"):
             continue
         values, about = cell["values"], cell["settings"]
-        for mode in ("official", "standard", "fast"):
-            one = values[mode]
-            alone = f"{one['only_ours']} / {one['only_theirs']}" if mode != "official" else ""
-            rows.append(
-                [
-                    f"{key.split('/')[1]}, {about['eps'] * 255:.0f}/255",
-                    mode,
-                    about["count"],
-                    f"{values['clean']:.1%}",
-                    f"{one['robust']:.1%}",
-                    alone,
-                    f"{one['passes'][0]:.0f} + {one['passes'][1]:.0f}",
-                    f"{one['seconds']:.0f}",
-                    f"{values['official']['seconds'] / one['seconds']:.2f}",
-                ]
-            )
-    head = ["network, eps", "AutoAttack", "pictures", "clean", "withstand", "fooled by ours / theirs alone"]
-    return table([*head, "passes, forward + back", "seconds", "official time by this"], rows) if rows else ""
+        low, high = min(values["ratios"]), max(values["ratios"])
+        rows.append(
+            [
+                f"{key.split('/')[1]}, {about['eps'] * 255:.0f}/255",
+                about["beside"],
+                about["count"],
+                f"{values['clean']:.1%}",
+                f"{values['robust']:.1%}",
+                f"{values['robust_theirs']:.1%}",
+                f"{values['only_ours']} / {values['only_theirs']}",
+                f"{values['forwards']:.1f} + {values['backwards']:.1f}",
+                f"{about['steps']} + {about['steps']}",
+                f"{values['ratio']:.2f} ({low:.2f} to {high:.2f})",
+            ]
+        )
+    head = [
+        "network, eps",
+        "beside",
+        "pictures",
+        "clean",
+        "withstand ours",
+        "withstand theirs",
+        "fooled by ours / theirs alone",
+    ]
+    head += ["our passes, forward + back", "theirs", "their time by ours"]
+    return table(head, rows) if rows else ""
 
 
 def deepfool_of(side: str, network: Network) -> Attack:
@@ -241,7 +206,7 @@ def measure_deepfool(results: Results, *, rounds: int, smoke: bool) -> None:
         if f"deepfool/{side}" in results.cells or find_spec(side) is None:
             continue
         raw, labels = pictures_of("synthetic" if smoke else "cifar10-jpeg", "test").take(torch.arange(count))
-        x = raw.permute(0, 3, 1, 2).float() / 255
+        x = raw.permute(0, 3, 1, 2).float().contiguous() / 255
         labels = labels % 10
         about = {"count": count, "batch": BATCH, "rounds": rounds}
         results.measure(f"deepfool/{side}", about, partial(compare_deepfool, side, network, x, labels, rounds))
@@ -272,66 +237,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = arguments(__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--count", type=int, default=256, help="pictures")
-    parser.add_argument("--autoattack", type=int, default=200, help="pictures for AutoAttack, 0 to leave it out")
+    parser.add_argument("--autoattack", type=int, default=200, help="pictures for AutoAttack")
+    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS, help="what to measure")
+    parser.add_argument("--modes", nargs="+", default=MODES, choices=MODES, help="of AutoAttack")
+    parser.add_argument(
+        "--networks", nargs="+", default=tuple(attack_agreement.EPS), help="for AutoAttack: names, files"
+    )
     options = parser.parse_args(argv)
     results = prepare(options, "attack", __doc__)
-    count, steps, rounds = (8, 4, 1) if options.smoke else (options.count, 40, options.rounds)
-    for side, (name, eps) in product(SIDES, NETWORKS.items()):
-        key = f"pgd/{name}/{side}"
-        if key in results.cells:
-            continue
-        if side == "torchattacks" and find_spec(side) is None:
-            print(f"attack: {key} is left out: torchattacks is not installed", flush=True)
-            continue
-        network = load(name)
-        raw, labels = pictures_of("synthetic" if options.smoke else "tiny-imagenet", "test").take(torch.arange(count))
-        x = raw.permute(0, 3, 1, 2).float() / 255
-        if options.smoke:
-            with torch.no_grad():
-                labels = network(x).argmax(1)
-        about = {"eps": eps, "steps": steps, "count": count, "batch": BATCH, "rounds": rounds}
-        about["beside"] = f"{side} {version(side)}" if side == "torchattacks" else side
-
-        def measured(
-            side: str = side, network: Network = network, x: Tensor = x, labels: Tensor = labels, eps: float = eps
-        ) -> dict[str, Any]:
-            return compare(side, network, x, labels, eps=eps, steps=steps, rounds=rounds)
-
-        results.measure(key, about, measured)
-    if options.autoattack:
-        measure_autoattack(results, 4 if options.smoke else options.autoattack, smoke=options.smoke)
-    measure_deepfool(results, rounds=rounds, smoke=options.smoke)
-    rows = []
-    for key, cell in results.cells.items():
-        if not key.startswith("pgd/"):
-            continue
-        values, about = cell["values"], cell["settings"]
-        low, high = min(values["ratios"]), max(values["ratios"])
-        rows.append(
-            [
-                f"{key.split('/')[1]}, {about['eps'] * 255:.0f}/255",
-                about["beside"],
-                about["count"],
-                f"{values['clean']:.1%}",
-                f"{values['robust']:.1%}",
-                f"{values['robust_theirs']:.1%}",
-                f"{values['only_ours']} / {values['only_theirs']}",
-                f"{values['forwards']:.1f} + {values['backwards']:.1f}",
-                f"{about['steps']} + {about['steps']}",
-                f"{values['ratio']:.2f} ({low:.2f} to {high:.2f})",
-            ]
-        )
-    head = [
-        "network, eps",
-        "beside",
-        "pictures",
-        "clean",
-        "withstand ours",
-        "withstand theirs",
-        "fooled by ours / theirs alone",
-    ]
-    head += ["our passes, forward + back", "theirs", "their time by ours"]
-    body = [table(head, rows), autoattack_table(results), deepfool_table(results)]
+    rounds = 1 if options.smoke else options.rounds
+    if "pgd" in options.parts:
+        measure_pgd(results, 8 if options.smoke else options.count, rounds=rounds, smoke=options.smoke)
+    if "autoattack" in options.parts:
+        count = 4 if options.smoke else options.autoattack
+        attack_agreement.measure(results, options.networks, options.modes, count, smoke=options.smoke)
+    if "deepfool" in options.parts:
+        measure_deepfool(results, rounds=rounds, smoke=options.smoke)
+    body = [pgd_table(results), attack_agreement.page(results), deepfool_table(results)]
     results.write_page("Attacks beside other libraries", "\n\n".join(part for part in body if part))
 
 

@@ -6,13 +6,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from saccade.attack.engine import Search
+from saccade.attack.engine import PIXELS, Search
 from saccade.engine.chunks import chunks, rows_at_once
 
 
 def widen(search: Search, batch_size: int | None) -> None:
     """Let the batches of a search be full also where there are fewer pictures than points to ask about."""
-    search.batch = rows_at_once(search.network, search.x.to(search._dtype), batch_size)
+    search.batch = rows_at_once(search.network, search.x.to(search.passes.dtype), batch_size, pixels=PIXELS)
 
 
 def portions(search: Search, rows: Int[Tensor, " m"], count: int) -> Iterator[slice]:

@@ -15,12 +15,15 @@ from torch import Tensor, nn
 
 from saccade.attack.balls import ORDERS, Ball, Norm, ball, distance
 from saccade.attack.losses import Aim, Loss, margin, slope_by_scores
+from saccade.attack.passes import AFTER, Passes
 from saccade.attack.question import check_mask, check_network, check_pictures
 from saccade.engine.chunks import chunks, rows_at_once
 from saccade.engine.guards import differentiable, random_state
 from saccade.errors import SaccadeError
-from saccade.networks.layout import memory_layout
 from saccade.networks.targets import Target, class_indices
+
+PIXELS = 128 * 32**2
+"""In a batch of small pictures: on a CPU the networks made for these are half as fast again as with `FAST` pictures."""
 
 Views = Callable[[Tensor], Sequence[Tensor]]
 """What the network is shown of pictures (m, C, H, W): any number of pictures made of each, differentiably."""
@@ -81,9 +84,8 @@ class Search:
     ) -> None:
         self.network, self.x, self.measure, self.operation = network, x, norm, operation
         self.loss_function, self.mask = loss, mask
-        first = next((p for p in network.parameters() if p.is_floating_point()), x)
-        self._dtype = first.dtype
-        self.batch = rows_at_once(network, x.to(self._dtype), batch_size, wanted=len(x))
+        self.passes = Passes(network, x, operation)
+        self.batch = rows_at_once(network, x.to(self.passes.dtype), batch_size, wanted=len(x), pixels=PIXELS)
         zero, one = x.new_zeros(1, 1, 1, 1), x.new_ones(1, 1, 1, 1)
         self.low, self.high = (zero, one) if mask is None else (x.where(~mask, zero), x.where(~mask, one))
         self.labels = self.every_row
@@ -102,7 +104,7 @@ class Search:
 
     def rounding(self, scores: Float[Tensor, "m classes"]) -> Float[Tensor, " m"]:
         """How large a difference of scores must be to count: less may be lost in the network's own precision."""
-        return 2 * torch.finfo(self._dtype).eps * scores.abs().amax(1)
+        return 2 * torch.finfo(self.passes.dtype).eps * scores.abs().amax(1)
 
     @property
     def active(self) -> Int[Tensor, " m"]:
@@ -124,10 +126,11 @@ class Search:
 
     def ask(self, z: Float[Tensor, "m c h w"], rows: Int[Tensor, " m"]) -> Float[Tensor, "m classes"]:
         """What the network says of points `z`: one pass forward."""
+        self._learn(rows)
         with torch.no_grad():
-            said = [self._forward(z[part]) for part in chunks(len(z), self.batch)]
+            said = torch.cat([self.passes.forward(z[part]) for part in chunks(len(z), self.batch)])
         self.forwards[rows] += 1
-        return torch.cat(said)
+        return self.passes.said(z, said)
 
     def look(
         self,
@@ -153,27 +156,29 @@ class Search:
             stop: the gradient of points that fool the network is not wanted; it may be zero.
             seed: for losses that draw random numbers.
         """
+        self._learn(rows)
         found = []
         count = 1 if views is None else len(views(z[:1]))
         for part in chunks(len(z), max(1, self.batch // count)):
             leaf = z[part].detach().requires_grad_()
             shown = [leaf] if views is None else list(views(leaf))
-            scores = self._forward(torch.cat(shown) if count > 1 else shown[0])
+            scores = self.passes.forward(torch.cat(shown) if count > 1 else shown[0])
             self.forwards[rows[part]] += count
             aim = self.aim(rows[part], seed)
             by_view = scores.view(count, len(leaf), -1)
-            if stop and self.fools(by_view[0], rows[part]).all():
-                value = (loss or self.loss_function)(by_view[0].detach(), aim)
-                found.append(Look(by_view[0].detach(), value, torch.zeros_like(leaf)))
+            said = self.passes.said(shown[0], by_view[0])
+            if stop and self.fools(said, rows[part]).all():
+                value = (loss or self.loss_function)(said, aim)
+                found.append(Look(said, value, torch.zeros_like(leaf)))
                 continue
             value, direction, length = slope_by_scores(loss or self.loss_function, by_view, aim, pooled=pooled)
             self.backwards[rows[part]] += count
-            gradient = self._backward(scores, direction.flatten(0, 1), leaf)
+            gradient = self.passes.backward(scores, direction.flatten(0, 1), leaf)
             self.flat[rows[part]] |= ~gradient.flatten(1).any(1)
             gradient = gradient * length.view(-1, 1, 1, 1).to(gradient)
             if self.mask is not None:
                 gradient = gradient * self.mask[rows[part]]
-            found.append(Look(by_view[0].detach(), value, gradient))
+            found.append(Look(said, value, gradient))
         return Look(*(torch.cat([getattr(one, key) for one in found]) for key in ("scores", "loss", "gradient")))
 
     def slopes(
@@ -187,21 +192,22 @@ class Search:
         classes: which scores; or weights, for the gradients of K weighted sums of the scores. Outside `mask` the
         gradients are zero.
         """
+        self._learn(rows)
         said, found = [], []
         for part in chunks(len(z), self.batch):
             leaf = z[part].detach().requires_grad_()
-            scores = self._forward(leaf)
+            scores = self.passes.forward(leaf)
             each = []
             for k in range(classes.shape[1]):
                 if classes.is_floating_point():
                     direction = classes[part, k].to(scores)
                 else:
                     direction = torch.zeros_like(scores).scatter(1, classes[part, k : k + 1], 1.0)
-                each.append(self._backward(scores, direction, leaf, again=k + 1 < classes.shape[1]))
+                each.append(self.passes.backward(scores, direction, leaf, again=k + 1 < classes.shape[1]))
             gradients = torch.stack(each, 1)
             self.flat[rows[part]] |= ~gradients.flatten(1).any(1)
             found.append(gradients if self.mask is None else gradients * self.mask[rows[part], None])
-            said.append(scores.detach())
+            said.append(self.passes.said(leaf, scores))
         self.forwards[rows] += 1
         self.backwards[rows] += classes.shape[1]
         return torch.cat(said), torch.cat(found)
@@ -221,6 +227,8 @@ class Search:
     ) -> Bool[Tensor, " m"]:
         """Keep each point that fools the network and is nearer than what was kept; returns whether each fools it.
 
+        A tie of scores, which another batch may break the other way, is not kept in place of a point that is clear.
+
         scores: what the network said of exactly these points. size: how far they are, if that is not by the norm.
         """
         value = self.loss_function(scores, self.aim(rows)).to(self.loss)
@@ -230,11 +238,17 @@ class Search:
             hits, points = rows[fooled], z[fooled]
             norm = distance(points - self.x[hits], self.measure)
             far = norm if size is None else size[fooled]
-            nearer = far < self._size[hits]
+            clear = margin(scores[fooled], self.aim(hits)) > self.rounding(scores[fooled])
+            nearer = (far < self._size[hits]) & (clear | ~self.success[hits])
             hits = hits[nearer]
             self.best[hits], self.norm[hits], self._size[hits] = points[nearer], norm[nearer], far[nearer]
             self.success[hits] = True
         return fooled
+
+    def _learn(self, rows: Int[Tensor, " m"]) -> None:
+        """Learn the network once a picture has been asked about `AFTER` times."""
+        if self.passes.learns and int(self.forwards[rows].max()) >= AFTER:
+            self.passes.learn(self.x[:2], self.scores[:2])
 
     def result(self) -> Result:
         """What was found; warns (`AttackWarning`) if gradients were zero where the attack failed."""
@@ -249,40 +263,6 @@ class Search:
             )
         norm = self.norm.where(self.success, 0)
         return Result(self.best, self.success, norm, self.forwards, self.backwards, self.loss)
-
-    def _forward(self, z: Tensor) -> Float[Tensor, "m classes"]:
-        """Scores, in float32 or more, checked."""
-        layout = memory_layout(self.network, z.shape)
-        scores = self.network(z.to(self._dtype, memory_format=layout))
-        if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != len(z) or scores.shape[1] < 2:
-            given = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-            raise SaccadeError(
-                f"Could not {self.operation}: the network gives {given} for {len(z)} pictures, expected scores "
-                f"({len(z)}, classes) of two classes or more."
-            )
-        if not torch.isfinite(scores).all():
-            raise SaccadeError(
-                f"Could not {self.operation}: the network gives scores that are not finite (NaN or infinity) for "
-                "pictures in [0, 1]. Look for a division, a root or a logarithm of 0, or run it in float32."
-            )
-        return scores.to(torch.promote_types(scores.dtype, torch.float32))
-
-    def _backward(self, scores: Tensor, direction: Tensor, leaf: Tensor, *, again: bool = False) -> Tensor:
-        """The gradient by the pictures along a direction of the scores, checked. again: the graph is still needed."""
-        gradient: Tensor | None = None
-        if scores.requires_grad:
-            (gradient,) = torch.autograd.grad(scores, leaf, direction, allow_unused=True, retain_graph=again)
-        if gradient is None:
-            raise SaccadeError(
-                f"Could not {self.operation}: the scores do not depend on the pictures differentiably; the network may "
-                "detach, round or turn gradients off on the way. Attack it by its scores alone instead."
-            )
-        if not torch.isfinite(gradient).all():
-            raise SaccadeError(
-                f"Could not {self.operation}: the gradient by the pictures is not finite (NaN or infinity), though the "
-                "scores are. Look for a root or a norm of 0 in the network, or run it in float32."
-            )
-        return gradient.contiguous()
 
 
 def kept(on: Bool[Tensor, " m"], *states: Any) -> list[Any]:
@@ -345,6 +325,7 @@ def searching(
         search.labels = class_indices(network, labels, count=len(x), classes=classes).to(x.device)
         if targets is not None:
             search.targets = class_indices(network, targets, count=len(x), classes=classes).to(x.device)
+        search.passes.learns &= strict and not random
         if strict and not random:
             _warn_of_chance(search)
         search.offer(x, rows, scores)
@@ -354,8 +335,9 @@ def searching(
 def _warn_of_chance(search: Search) -> None:
     """Warn if two passes over the same pictures differ."""
     with torch.no_grad():
-        first, second = (search._forward(search.x[:2]) for _ in range(2))
+        first, second = (search.passes.forward(search.x[:2]) for _ in range(2))
     if (first - second).abs().max() > 1e-3 * first.abs().max():
+        search.passes.learns = False
         warnings.warn(
             f"{search.operation}: the network says different things of the same picture, so what fools it once may not "
             "fool it again. Attack its mean with EOT-PGD, and judge by several passes.",
