@@ -1,5 +1,7 @@
 """Bounds and certificates against closed forms, against points in the box, and against what they refuse."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -123,6 +125,23 @@ def test_rounding_in_the_network_is_allowed_for(method: str) -> None:
     for scores in (rounded, exact):
         assert (scores >= found.lower).all()
         assert (scores <= found.upper).all()
+
+
+def test_the_rounding_of_a_deep_network_is_negligible_in_float64() -> None:
+    """Fourteen layers, a box of one point: what is allowed for float32 adds up, in float64 it does not."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layers = [layer for _ in range(14) for layer in (nn.Linear(64, 64), nn.ReLU())]
+        for layer in layers[::2]:
+            nn.init.normal_(layer.weight, std=(2 / 64) ** 0.5)
+        network = nn.Sequential(nn.Flatten(), nn.Linear(48, 64), *layers, nn.Linear(64, 3)).eval()
+    x = draw(1, 3, 4, 4).float()
+    width = {}
+    for name, one in (("float32", network), ("float64", copy.deepcopy(network).double())):
+        found = interval_bounds(one, x, x)
+        width[name] = (found.upper - found.lower).max().item()
+    assert width["float32"] > 0.1
+    assert width["float64"] < 1e-8 * width["float32"] * 2
 
 
 def test_one_relu_has_the_lines_of_the_paper() -> None:

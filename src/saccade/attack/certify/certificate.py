@@ -42,6 +42,9 @@ def certify(
     A certified picture is safe from every attack, also from those that use
     the rounding of the network's own floating point numbers; of one that is not certified nothing is known.
 
+    What rounding can do adds up from layer to layer, and makes the bounds of deep networks in float32 wide whatever
+    eps is. `certify(network.double(), ...)` certifies the network as it runs in float64, where it is negligible.
+
     Args:
         network: as of `interval_bounds`; in eval mode.
         pictures: float32 or float64 in [0, 1].

@@ -83,9 +83,9 @@ class Evaluation:
         curve = None if self.curve is None else {key: value.tolist() for key, value in vars(self.curve).items()}
         names = [row.name for row in self.attacks]
         return {
-            "clean": _share(self.clean),
-            "robust": _share(self.robust),
-            "attacks": [asdict(row) | {"left": _share(row.left)} for row in self.attacks],
+            "clean": self.clean.as_dict(),
+            "robust": self.robust.as_dict(),
+            "attacks": [asdict(row) | {"left": row.left.as_dict()} for row in self.attacks],
             "curve": curve,
             "smallest_changes": {f"{share:g}": _finite(size) for share, size in self.quantiles().items()},
             "checks": [asdict(check) for check in self.checks],
@@ -105,11 +105,6 @@ class Evaluation:
             "seconds": self.seconds,
             "settings": self.settings,
         }
-
-
-def _share(share: Share) -> dict[str, Any]:
-    low, high = share.interval
-    return {"count": share.count, "of": share.of, "value": share.value, "low": low, "high": high}
 
 
 def _finite(value: float) -> float | None:

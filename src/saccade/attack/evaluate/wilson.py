@@ -22,6 +22,11 @@ class Share:
         """The Wilson interval of 95 %."""
         return wilson(self.count, self.of)
 
+    def as_dict(self) -> dict[str, float]:
+        """What JSON can hold."""
+        low, high = self.interval
+        return {"count": self.count, "of": self.of, "value": self.value, "low": low, "high": high}
+
     def __str__(self) -> str:
         low, high = self.interval
         return f"{self.value:.1%} ({low:.1%} to {high:.1%}, n={self.of})"
