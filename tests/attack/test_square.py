@@ -153,8 +153,8 @@ def test_an_exchange_keeps_the_size_and_changes_two_squares(norm: str) -> None:
     z = PROPOSALS[norm][0](where, generator(3))
     emptied = 0
     for i in range(6):
-        new, differs = _exchange(where, z, 0.1, generator(i))
-        assert differs is None
+        new, differs, window = _exchange(where, z, 0.1, generator(i))
+        assert differs is window is None
         assert (sizes(new - x, norm) <= EPS[norm] * (1 + 1e-6)).all()
         assert (sizes(new - x, norm) >= EPS[norm] * (1 - 1e-5)).all()
         if norm == "l2":  # outside the two squares of side 5 the change is scaled alone, if at all

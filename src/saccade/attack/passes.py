@@ -6,9 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from saccade.engine.chunks import SHARE, free_memory
 from saccade.errors import SaccadeError
 from saccade.networks.fused import Fused
 from saccade.networks.layout import memory_layout
+from saccade.networks.windowed import LostError, Windowed
 
 AFTER = 16
 """Passes of a picture after which so many more are expected that it pays to learn the network."""
@@ -56,9 +58,9 @@ class Passes:
     def forward(self, z: Float[Tensor, "m c h w"]) -> Float[Tensor, "m classes"]:
         """Scores, in float32 or more."""
         if self._fused is None or z[:, 0].numel() < FULL:
-            return self._checked(self._plain(z), len(z))
+            return self.checked(self._plain(z), len(z))
         z = z.to(self.dtype)
-        return self._checked(self._fused.run(lambda: self.network(z)), len(z))
+        return self.checked(self._fused.run(lambda: self.network(z)), len(z))
 
     def said(self, z: Float[Tensor, "m c h w"], scores: Float[Tensor, "m classes"]) -> Float[Tensor, "m classes"]:
         """The scores that `forward` gave, detached, those of the network itself where two are close."""
@@ -70,8 +72,23 @@ class Passes:
         if close.any():
             with torch.no_grad():
                 scores = scores.clone()
-                scores[close] = self._checked(self._plain(z[close]), int(close.sum()))
+                scores[close] = self.checked(self._plain(z[close]), int(close.sum()))
         return scores
+
+    def follow(self, z: Float[Tensor, "m c h w"]) -> Windowed | None:
+        """What the layers give for some points, so that others that differ in a window are soon asked about.
+
+        None if the network was not learnt, or cannot be followed, or gives more than there is room for.
+        """
+        if self._fused is None:
+            return None
+        fused = self._fused if z[:, 0].numel() >= FULL else None
+        z = z.to(self.dtype, copy=True)
+        try:
+            made = Windowed(lambda x: self.network(x) if fused is None else fused.run(lambda: self.network(x)), z)
+        except LostError:
+            return None
+        return made if made.steps and made.size < SHARE * free_memory(z.device) else None
 
     def backward(self, scores: Tensor, direction: Tensor, leaf: Tensor, *, again: bool = False) -> Tensor:
         """The gradient by the pictures along a direction of the scores, checked. again: the graph is still needed."""
@@ -93,7 +110,8 @@ class Passes:
     def _plain(self, z: Tensor) -> Any:
         return self.network(z.to(self.dtype, memory_format=memory_layout(self.network, z.shape)))
 
-    def _checked(self, scores: Any, count: int) -> Float[Tensor, "m classes"]:
+    def checked(self, scores: Any, count: int) -> Float[Tensor, "m classes"]:
+        """Scores of so many pictures, in float32 or more; raises `SaccadeError` for what are none."""
         if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != count or scores.shape[1] < 2:
             given = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
             raise SaccadeError(

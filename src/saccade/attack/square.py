@@ -13,10 +13,12 @@ from saccade.attack.balls import Ball, Norm, moved
 from saccade.attack.engine import Result, Search, kept, searching
 from saccade.attack.gradient_attack import EPS
 from saccade.attack.losses import cross_entropy, margin
+from saccade.attack.near import Near
 from saccade.attack.question import Budget, per_picture
 from saccade.engine.seeding import generator
 from saccade.errors import SaccadeError
 from saccade.networks.targets import Target
+from saccade.networks.windowed import Window
 
 OPERATION = "attack with Square"
 HALVED = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # after so many of 10,000 queries the area is halved
@@ -51,7 +53,7 @@ def square(
         targets: the class to be said, one for all or one for each, by the cross entropy; None for any but the label.
         norm: "linf", "l2" or "l1".
         eps: the radius of the ball, one or one for each picture, in pixel units; by default 8/255, 0.5 or 12.
-        queries: how many squares each start tries; one that would change nothing is not asked about.
+        queries: how many squares each start tries; of large ones that would change nothing the network is not asked.
         restarts: how many starts; a picture leaves as soon as it is fooled.
         area: the share of the picture that the first squares cover; it is halved after 10, 50, 200, 500, 1000, 2000,
             4000, 6000 and 8000 queries.
@@ -102,28 +104,31 @@ def run_square(
         start, propose = PROPOSALS[where.norm]
         z = start(where, drawn)
         highest = torch.full((len(rows),), -torch.inf, dtype=search.scores.dtype, device=z.device)
-        new, differs = z, None
+        new, differs, window, near = z, None, None, Near(search)
         for query in range(queries + 1):
             if query:
                 share = _share(area, query - 1, queries if scaled else 10_000)
-                new, differs = propose(where, z, share, drawn)
-            some = slice(None) if differs is None or bool(differs.all()) else differs
+                new, differs, window = propose(where, z, share, drawn)
+            said = near.ask(z, new, rows, window)
+            some = slice(None) if said is not None or differs is None or bool(differs.all()) else differs
             on = rows[some]
             if len(on) == 0:
                 continue
             asked = new[some]
-            scores = search.ask(asked, on)
+            scores = search.ask(asked, on) if said is None else said
             value = loss(scores, search.aim(on))
             fooled = search.offer(asked, on, scores)
             better = torch.zeros_like(rows, dtype=torch.bool)
             better[some] = value > highest[some]
             z = new if query == 0 else z
             z[better] = new[better]
+            near.keep(better)
             highest[some] = torch.maximum(highest[some], value)
             if fooled.any():
                 off = torch.zeros_like(better)
                 off[some] = fooled
                 rows, where, z, highest = kept(~off, rows, where, z, highest)
+                near.forget()
                 if len(rows) == 0:
                     return
 
@@ -150,8 +155,8 @@ def _stripes(where: Ball, drawn: torch.Generator) -> Tensor:
     return torch.where(up, where.high, where.low)
 
 
-def _square(where: Ball, z: Tensor, share: float, drawn: torch.Generator) -> tuple[Tensor, Bool[Tensor, " m"]]:
-    """A square whose channels go to one end of the ball each, and which of the pictures it changes."""
+def _square(where: Ball, z: Tensor, share: float, drawn: torch.Generator) -> tuple[Tensor, Bool[Tensor, " m"], Window]:
+    """A square whose channels go to one end of the ball each, which of the pictures it changes, and where."""
     channels, height, width = where.x.shape[1:]
     side = min(max(round(math.sqrt(share * height * width)), 1), height, width)
     rows, columns = _place(where.x.shape, side, drawn)
@@ -159,7 +164,8 @@ def _square(where: Ball, z: Tensor, share: float, drawn: torch.Generator) -> tup
     inside = torch.where(up, where.high[..., rows, columns], where.low[..., rows, columns])
     new = z.clone()
     new[..., rows, columns] = inside
-    return new, (inside != z[..., rows, columns]).flatten(1).any(1)
+    window = Window(rows.start, rows.stop, columns.start, columns.stop)
+    return new, (inside != z[..., rows, columns]).flatten(1).any(1), window
 
 
 def _bumps(where: Ball, drawn: torch.Generator) -> Tensor:
@@ -174,7 +180,7 @@ def _bumps(where: Ball, drawn: torch.Generator) -> Tensor:
     return _within(where, change.to(where.x)[None])
 
 
-def _exchange(where: Ball, z: Tensor, share: float, drawn: torch.Generator) -> tuple[Tensor, None]:
+def _exchange(where: Ball, z: Tensor, share: float, drawn: torch.Generator) -> tuple[Tensor, None, None]:
     """What one square had changed moves, with what is left of the budget, into a pair of bumps in another."""
     power, (channels, height, width) = _power(where.norm), where.x.shape[1:]
     side = max(round(math.sqrt(share * height * width)), 3)
@@ -192,7 +198,7 @@ def _exchange(where: Ball, z: Tensor, share: float, drawn: torch.Generator) -> t
         made = made * channels  # more than there is, so that the projection makes the whole sparse
     change[out] = 0
     change[into] = made
-    return _within(where, change), None
+    return _within(where, change), None, None
 
 
 def _within(where: Ball, change: Tensor) -> Tensor:
@@ -234,10 +240,10 @@ def _power(norm: Norm) -> int:
 
 
 Start = Callable[[Ball, torch.Generator], Tensor]
-Propose = Callable[[Ball, Tensor, float, torch.Generator], tuple[Tensor, Bool[Tensor, " m"] | None]]
+Propose = Callable[[Ball, Tensor, float, torch.Generator], tuple[Tensor, Bool[Tensor, " m"] | None, Window | None]]
 PROPOSALS: dict[Norm, tuple[Start, Propose]] = {
     "linf": (_stripes, _square),
     "l2": (_bumps, _exchange),
     "l1": (_bumps, _exchange),
 }
-"""How a search begins, and what it tries next; with which of the pictures that changes, None for all."""
+"""How a search begins, and what it tries next; with which of the pictures that changes, and where; None for all."""
