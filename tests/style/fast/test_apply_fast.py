@@ -29,13 +29,13 @@ def test_tiles_are_the_whole_under_the_same_statistics(size):
 
 
 def test_tiles_are_nearly_a_single_pass():
-    network, x = load_fast("starry-night"), resize(sample("coffee"), 240)[None]
-    most = 160 * 160
-    assert _reduced(x, most).shape == (1, 3, 130, 195)  # as many pixels, of the same shape
+    network, x = load_fast("starry-night"), resize(sample("coffee"), 400)[None]
+    most = 260 * 260
+    assert _reduced(x, most).shape == (1, 3, 212, 318)  # as many pixels, of the same shape
     whole = apply_fast(network, x)
     apart = (apply_fast(network, x, most=most) - whole).abs().mean()
-    assert apart < 8 / 255
-    with torch.no_grad(), shared_statistics(network.net, x[..., :160, :160], torch.ones(1, 1)):
+    assert apart < 0.15 * (whole - x).abs().mean()  # of what the style changes
+    with torch.no_grad(), shared_statistics(network.net, x[..., :260, :260], torch.ones(1, 1)):
         assert (network(x) - whole).abs().mean() > 1.5 * apart  # a corner does not do as well
 
 
