@@ -38,7 +38,8 @@ attack = typer.Typer(
 
 @attack.command(
     epilog="Examples: `saccade attack cat.jpg --target espresso` · "
-    "`saccade attack chelsea coffee -n tinynet-robust --norm l2 --eps 1 --save files/`"
+    "`saccade attack chelsea coffee -n tinynet-robust --norm l2 --eps 1 --save files/` · "
+    "`saccade attack cat.jpg --sentence 'a dog runs on the beach'`"
 )
 def pictures(
     files: Annotated[list[str], typer.Argument(metavar="PICTURE...", help="Files, or names of sample photographs.")],
@@ -46,7 +47,9 @@ def pictures(
         str | None, typer.Option(help="The class to be said, name or number; default, any other.")
     ] = None,
     network: NetworkName = "tinynet",
-    method: Annotated[str, typer.Option("--attack", "-a", help="`saccade attack methods` has all.")] = "pgd",
+    method: Annotated[
+        str | None, typer.Option("--attack", "-a", help="`saccade attack methods` has all; default, pgd.")
+    ] = None,
     norm: Norm = None,
     eps: Eps = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Default: as the attack has it.")] = None,
@@ -54,6 +57,12 @@ def pictures(
     save: Annotated[
         Path | None, typer.Option(help="Also write the adversarial pictures into this folder, as 8-bit PNG that fool.")
     ] = None,
+    sentence: Annotated[
+        str | None, typer.Option(help="Attack a captioner instead, until it says this of the picture.")
+    ] = None,
+    captioner: Annotated[
+        str, typer.Option("--captioner", "-c", help="One that ships, or a file that `saccade caption train` made.")
+    ] = "tinynet-flickr8k",
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
@@ -69,7 +78,12 @@ def pictures(
     from saccade.networks import load, prepare
     from saccade.pictures import write
 
-    chosen, measure, radius = _chosen(method, norm, eps, steps, target is not None)
+    if sentence is not None:
+        if target is not None or save is not None:
+            raise SaccadeError("With --sentence there is neither --target nor --save; leave them out.")
+        _make_it_say(files, sentence, captioner, method, norm, eps, steps, output, seed, device, as_json)
+        return
+    chosen, measure, radius = _chosen(method or "pgd", norm, eps, steps, target is not None)
     found = load(network).to(choose_device(device))
     x = torch.cat([prepare(found, console.picture(name)) for name in files]).to(found.mean)
     x = (255 * x).round() / 255  # as a file would hold it, so that files stay within the budget
@@ -243,6 +257,58 @@ def _chosen(
             raise SaccadeError(f"{found.title} looks for the smallest change and has no budget; leave --eps out.")
         return found, measure, None
     return found, measure, budget(found.settings.get("eps", EPS.get(measure, 1.0)) if eps is None else eps)
+
+
+def _make_it_say(
+    files: list[str],
+    sentence: str,
+    captioner: str,
+    method: str | None,
+    norm: str | None,
+    eps: str | None,
+    steps: int | None,
+    output: Path,
+    seed: int,
+    device: str,
+    as_json: bool,
+) -> None:
+    """`saccade attack PICTURE --sentence`: what a captioner says before and after, and the sheet."""
+    from saccade.attack.evaluate.report import ball_name
+    from saccade.caption import Captioner
+    from saccade.engine.precision import choose_device
+    from saccade.pictures import write
+    from saccade.studio.told import draw_told, make_it_say
+
+    chosen, measure, radius = _chosen(method or "apgd-dlr", norm, eps, steps, aimed=True)
+    found = Captioner.load(captioner).to(choose_device(device))
+    with _warnings_said():
+        told = [
+            make_it_say(found, console.picture(name), sentence, attack=chosen, norm=measure, eps=radius, seed=seed)
+            for name in files
+        ]
+    write(draw_told(told), output)
+    rows = [
+        {
+            "picture": name,
+            "said": str(one.before),
+            "says": str(one.after),
+            "probability_after": one.after.probability,
+            "fooled": one.said,
+            "norm": float(one.result.norm[0]),
+            "forwards": int(one.result.forwards[0]),
+            "backwards": int(one.result.backwards[0]),
+        }
+        for name, one in zip(files, told, strict=True)
+    ]
+    if as_json:
+        facts = {"sheet": str(output), "attack": chosen.title, "norm": measure, "eps": radius, "sentence": sentence}
+        typer.echo(json.dumps(facts | {"pictures": rows}))
+        return
+    for row in rows:
+        typer.echo(f"{row['picture']}: {row['said']}")
+        end = "" if row["fooled"] else f"; {chosen.title} could not make it say the sentence"
+        typer.echo(f"  -> {row['says']} ({ball_name(measure, float(str(row['norm'])))}){end}")
+    console.say(f"Wrote {output}.")
 
 
 def _probabilities(network: Any, x: Any) -> Any:

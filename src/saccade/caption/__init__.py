@@ -13,6 +13,7 @@ from saccade.caption.metrics import CiderD, bleu, rouge_l
 from saccade.caption.pairs import CaptionSet, load_captions
 from saccade.caption.reading import reading
 from saccade.caption.recipe import CAPTION_RECIPES, CaptionRecipe, find_caption_recipe
+from saccade.caption.saying import saying
 from saccade.caption.text import Vocabulary, tokenise
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "rouge_l",
     "sample",
     "save_animation",
+    "saying",
     "shipped_captioners",
     "tokenise",
     "train_captioner",

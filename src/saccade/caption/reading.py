@@ -49,15 +49,21 @@ def reading(captioner: Captioner, sentence: str | Sequence[str]) -> Network:
     Raises:
         SaccadeError: there are no words, or the captioner does not know one of them.
     """
-    words = tokenise(sentence) if isinstance(sentence, str) else list(sentence)
-    numbers = [captioner.vocabulary.number(word) for word in words]
-    unknown = [word for word in words if captioner.vocabulary.words[captioner.vocabulary.number(word)] != word]
-    if not words or unknown:
-        what = f"it does not know {', '.join(map(repr, unknown))}" if unknown else "there are no words"
-        raise SaccadeError(f"Could not hold the captioner to {' '.join(words)!r}: {what}.")
+    words, numbers = numbers_of(captioner, sentence, "hold the captioner to")
     return Network(
         _Reading(captioner, [START, *numbers, END]),
         classes=(*words, "<END>"),
         input_size=captioner.size,
         name=f"{captioner.network.name} reading",
     ).eval()
+
+
+def numbers_of(captioner: Captioner, sentence: str | Sequence[str], operation: str) -> tuple[list[str], list[int]]:
+    """The words of a sentence and their numbers; raises `SaccadeError` if there are none or one is unknown."""
+    words = tokenise(sentence) if isinstance(sentence, str) else list(sentence)
+    numbers = [captioner.vocabulary.number(word) for word in words]
+    unknown = [word for word in words if captioner.vocabulary.words[captioner.vocabulary.number(word)] != word]
+    if not words or unknown:
+        what = f"it does not know {', '.join(map(repr, unknown))}" if unknown else "there are no words"
+        raise SaccadeError(f"Could not {operation} {' '.join(words)!r}: {what}.")
+    return words, numbers
