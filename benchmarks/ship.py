@@ -27,6 +27,7 @@ from saccade.engine.precision import choose_device
 from saccade.networks.zoo import SHIPPED
 from saccade.train import Recipe, evaluate, evaluate_under_attack
 from saccade.train.evaluate import evenly
+from saccade.train.ibp import certified_accuracy
 from saccade.train.recipes import RECIPES
 
 LICENCE = {
@@ -112,8 +113,13 @@ def main() -> None:
             f"| accuracy under AutoAttack ({arguments.mode}), {norm.capitalize()} {recipe.eps * 255:.0f}/255, "
             f"{len(hard):,} pictures | {value:.1%} |"
         )
+    proved = {}
+    if recipe.defence == "ibp":
+        share = certified_accuracy(network, test, eps=recipe.eps, size=size, device=device)
+        proved = {"certified": {"accuracy": share, "pictures": len(test), "eps": recipe.eps, "by": "interval bounds"}}
+        hardest.append(f"| certified by interval bounds, Linf {recipe.eps * 255:.0f}/255, all pictures | {share:.1%} |")
     accuracy = f"{plain['accuracy']:.1%} top-1" + (f", {plain['top5']:.1%} top-5" if "top5" in plain else "")
-    metrics = {"test": plain, "attacked": attacked, **extra, **({"autoattack": worst} if worst else {})}
+    metrics = {"test": plain, "attacked": attacked, **extra, **({"autoattack": worst} if worst else {}), **proved}
     network.cpu().save(
         target,
         half=True,

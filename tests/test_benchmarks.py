@@ -39,6 +39,7 @@ SCRIPTS += [
     "style",
     "style_gallery",
     "attack",
+    "certificates",
     "robustness",
 ]
 

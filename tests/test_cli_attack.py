@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 from typer.testing import CliRunner
 
 from saccade import cli
 from saccade.attack import ATTACKS, Attack
+from saccade.attack.certify import survey
 from saccade.attack.fmn import fmn
 from saccade.data import scenes
 from saccade.errors import SaccadeError
@@ -166,3 +168,38 @@ def test_torchrun_shares_the_pictures_out(small: str, tmp_path: Path) -> None:
     assert found["one"]["pictures"]["broken_by"] == found["two"]["pictures"]["broken_by"]
     assert found["one"]["robust"] == found["two"]["robust"]
     assert len(list((tmp_path / "two" / "parts").glob("done-*.pt"))) == 2
+
+
+def test_what_is_proved_is_counted(tmp_path: Path) -> None:
+    options = {"num_classes": 10, "convs": ((4, 4, 2),), "hidden": (8,), "size": 24}
+    network = Network(build("strided", **options), classes=NAMES, input_size=24, architecture=("strided", options))
+    file = tmp_path / "strided.safetensors"
+    network.eval().save(file)
+    asked = ["attack", "certify", str(file), "--data", "scenes", "--count", "30", "--json"]
+    found = {
+        method: json.loads(invoke(*asked, "--method", method, "--eps", "1/2550"))
+        for method in ("ibp", "crown", "exact")
+    }
+    for facts in found.values():
+        assert facts["eps"] == pytest.approx(1 / 2550)
+        assert facts["clean"]["of"] == 30
+        assert (
+            facts["certified"]["count"] + facts.get("fooled", {"count": 0})["count"] + facts["open"]["count"]
+            == (facts["clean"]["count"])
+        )
+    proved = [found[method]["certified"]["count"] for method in ("ibp", "crown", "exact")]
+    assert proved == sorted(proved)
+    assert "fooled" in found["exact"]
+    noisy = json.loads(invoke(*asked, "--method", "smoothing", "--std", "0.1", "--samples", "50"))
+    counts = [share["count"] for name, share in noisy.items() if name.startswith("L2")]
+    assert len(counts) == 8
+    assert counts == sorted(counts, reverse=True)
+    assert "certified: " in invoke(*asked[:-1], "--method", "ibp")
+
+
+def test_what_cannot_be_certified_is_one_sentence(small: str) -> None:
+    with pytest.raises(SaccadeError, match="no method 'hope'; there are ibp, crown-ibp, crown, exact"):
+        invoke("attack", "certify", small, "--data", "scenes", "--method", "hope")
+    gelu = nn.Sequential(nn.Flatten(), nn.GELU(), nn.Linear(3 * 24 * 24, 10)).eval()
+    with pytest.raises(SaccadeError, match="Could not certify: the network runs 'gelu'"):
+        survey(gelu, torch.zeros(1, 3, 24, 24), gelu(torch.zeros(1, 3, 24, 24)).argmax(1), 0.1)

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from saccade import console
-from saccade.cli_attack import attack
+from saccade.cli_attack_certify import attack
 from saccade.cli_caption import caption
 from saccade.cli_explain import explain
 from saccade.cli_imagine import imagine

@@ -177,7 +177,7 @@ def evaluate(
     folder = folder or Path("runs") / f"attack-{Path(network).stem}-{Path(data).name}-{norm}"
     with joined(device) as world:
         found = load(network).to(world.device)
-        x, labels = _test_pictures(found, network, data, count, seed)
+        x, labels = test_pictures(found, network, data, count, seed)
         say = console.say if world.first else lambda sentence: None
         with console.counting("attacking") as progress:
             result = judge(
@@ -319,7 +319,7 @@ def _probabilities(network: Any, x: Any) -> Any:
         return network(x).double().softmax(1)
 
 
-def _test_pictures(network: Any, name: str, data: str, count: int, seed: int) -> tuple[Any, Any]:
+def test_pictures(network: Any, name: str, data: str, count: int, seed: int) -> tuple[Any, Any]:
     """Test pictures (N, 3, H, W) on the CPU, and their labels."""
     import torch
 

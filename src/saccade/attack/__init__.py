@@ -1,22 +1,68 @@
-"""How a network can be fooled: adversarial examples."""
+"""How a network can be fooled, how well it stands that, and what can be proved of it."""
 
 from saccade.attack.attacks import ATTACKS, PGD, Attack, fgsm, find_attack, pgd
+from saccade.attack.certify import (
+    Certificate,
+    Interval,
+    Smoothed,
+    Survey,
+    Verdict,
+    certify,
+    interval_bounds,
+    linear_bounds,
+    predict_smoothed,
+    smoothed,
+    survey,
+    verify,
+)
 from saccade.attack.draw import draw_attack
 from saccade.attack.engine import AttackWarning, Result
+from saccade.attack.evaluate import (
+    SUITES,
+    Curve,
+    Evaluation,
+    Share,
+    evaluate,
+    export_8bit,
+    export_found,
+    robustness_curve,
+    write_report,
+)
 from saccade.attack.linear import linear_attack
 from saccade.attack.make_adversarial import Fooled, make_adversarial_attack
 
 __all__ = [
     "ATTACKS",
     "PGD",
+    "SUITES",
     "Attack",
     "AttackWarning",
+    "Certificate",
+    "Curve",
+    "Evaluation",
     "Fooled",
+    "Interval",
     "Result",
+    "Share",
+    "Smoothed",
+    "Survey",
+    "Verdict",
+    "certify",
     "draw_attack",
+    "evaluate",
+    "export_8bit",
+    "export_found",
     "fgsm",
     "find_attack",
+    "interval_bounds",
     "linear_attack",
+    "linear_bounds",
     "make_adversarial_attack",
     "pgd",
+    "predict_smoothed",
+    "robustness_curve",
+    "smoothed",
+    "survey",
+    "verify",
+    "write_report",
 ]
