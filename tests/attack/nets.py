@@ -116,6 +116,17 @@ def optimum(network: Linear, x: Tensor, labels: Tensor, norm: str, mask: Tensor 
     return best
 
 
+LINEAR = [
+    (2, 1.0, 0.0, False),
+    (2, 1000.0, -100.0, True),
+    (3, 1.0, 100.0, True),
+    (5, 1000.0, 100.0, False),
+    (10, 1.0, -100.0, False),
+    (10, 1000.0, 100.0, True),
+]
+"""Linear networks to meet the optimum of: classes, scale and shift of the scores, pictures of zeros and ones."""
+
+
 def ratios(
     attack: Callable[..., Result],
     norm: str,

@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 import torch
 from attack.nets import (
+    LINEAR,
     Linear,
     conv_net,
     draw,
@@ -18,25 +19,28 @@ from attack.nets import (
 from saccade.attack.carlini_wagner import Box, carlini_wagner, descent, next_constant
 from saccade.errors import SaccadeError
 
-MEAN = {"l2": 1.05, "linf": 1.06, "l0": 1.35}
+NORMS = ["l2", "linf", "l0"]
 
 
-@pytest.mark.parametrize("norm", list(MEAN))
-@pytest.mark.parametrize(
-    ("classes", "scale", "shift", "binary"),
-    [(2, 1000.0, -100.0, False), (3, 1.0, 100.0, True), (10, 1.0, -100.0, False)],
-)
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize(("classes", "scale", "shift", "binary"), LINEAR)
 def test_meets_the_optimum_of_linear_networks(
     norm: str, classes: int, scale: float, shift: float, binary: bool
 ) -> None:
-    attack = partial(carlini_wagner, norm=norm, searches={"l2": 5, "linf": 12, "l0": 40}[norm])
+    attack = partial(carlini_wagner, norm=norm, searches={"l2": 4, "linf": 20, "l0": 30}[norm])
     found = ratios(attack, norm, classes, scale=scale, shift=shift, binary=binary, count=10)
     assert found.min() > 0.99
-    assert found.median() <= (1.05 if norm != "linf" else 1.06)
-    assert found.mean() <= MEAN[norm] + 0.05 * (classes > 2)
+    assert found.max() <= 1.05
 
 
-@pytest.mark.parametrize("norm", list(MEAN))
+@pytest.mark.parametrize(("norm", "most"), [("l2", 1.05), ("linf", 1.06), ("l0", 1.35)])
+def test_as_published_it_comes_near_the_optimum(norm: str, most: float) -> None:
+    found = ratios(partial(carlini_wagner, norm=norm, polish=False), norm, 2, count=10)
+    assert found.min() > 0.99
+    assert found.mean() <= most
+
+
+@pytest.mark.parametrize("norm", NORMS)
 def test_keeps_its_promises(norm: str) -> None:
     attack = partial(carlini_wagner, norm=norm, searches=4, steps=20, lr=0.03)
     keeps_the_promises_of_minimum_norms(attack, norm, weak={"steps": 0})
@@ -75,7 +79,7 @@ def test_cw_of_a_picture_does_not_depend_on_the_batch() -> None:
     torch.testing.assert_close(together.norm, torch.cat([one.norm for one in alone]), rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("norm", list(MEAN))
+@pytest.mark.parametrize("norm", NORMS)
 def test_cw_returns_the_original_where_it_fails(norm: str) -> None:
     """foolbox begins at black pictures, returns them, and counts them as success."""
     network = Linear(torch.stack([torch.ones(3, 4, 4), torch.ones(3, 4, 4) * 0.99]), torch.tensor([9.0, 0.0]))

@@ -5,29 +5,21 @@ from functools import partial
 
 import pytest
 import torch
-from attack.nets import conv_net, draw, keeps_the_promises_of_minimum_norms, labels_of, ratios
+from attack.nets import LINEAR, conv_net, draw, keeps_the_promises_of_minimum_norms, labels_of, ratios
 from torch.nn import functional as F
 
 from saccade.attack.ddn import ddn
 from saccade.errors import SaccadeError
 
 
-@pytest.mark.parametrize(
-    ("classes", "scale", "shift", "binary"),
-    [
-        (2, 1.0, 0.0, False),
-        (2, 1000.0, -100.0, True),
-        (3, 1.0, 100.0, True),
-        (5, 1000.0, 100.0, False),
-        (10, 1.0, -100.0, False),
-    ],
-)
-def test_meets_the_optimum_of_linear_networks(classes: int, scale: float, shift: float, binary: bool) -> None:
-    attack = partial(ddn, eps=0.1, loss="margin")
-    found = ratios(attack, "l2", classes, scale=scale, shift=shift, binary=binary)
+@pytest.mark.parametrize(("classes", "scale", "shift", "binary"), LINEAR)
+@pytest.mark.parametrize("loss", ["ce", "margin"])
+def test_meets_the_optimum_of_linear_networks(
+    classes: int, scale: float, shift: float, binary: bool, loss: str
+) -> None:
+    found = ratios(partial(ddn, loss=loss), "l2", classes, scale=scale, shift=shift, binary=binary)
     assert found.min() > 0.99
-    assert (found <= 1.05).double().mean() >= (1 if classes == 2 else 0.85)
-    assert found.mean() <= 1.05
+    assert found.max() <= 1.05
 
 
 def test_keeps_its_promises() -> None:
@@ -38,7 +30,7 @@ def test_agrees_with_its_paper() -> None:
     """One picture after another, far from the borders of the box, where stretching and clipping are the same."""
     network, x = conv_net(), 0.4 + 0.2 * draw(6, 3, 8, 8)
     labels = labels_of(network, x)
-    found = ddn(network, x, labels, steps=25, eps=0.3)
+    found = ddn(network, x, labels, steps=25, eps=0.3, polish=False)
     for i in range(6):
         picture, change, radius = x[i : i + 1], torch.zeros_like(x[:1]), 0.3
         best, least = picture, math.inf

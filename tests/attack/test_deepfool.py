@@ -4,23 +4,14 @@ from functools import partial
 
 import pytest
 import torch
-from attack.nets import conv_net, draw, keeps_the_promises_of_minimum_norms, labels_of, linear, ratios
+from attack.nets import LINEAR, conv_net, draw, keeps_the_promises_of_minimum_norms, labels_of, linear, ratios
 
 from saccade.attack.deepfool import REMAINING, deepfool
 from saccade.errors import SaccadeError
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
-@pytest.mark.parametrize(
-    ("classes", "scale", "shift", "binary"),
-    [
-        (2, 1.0, 0.0, False),
-        (2, 1000.0, -100.0, True),
-        (3, 1.0, 100.0, True),
-        (5, 1000.0, 100.0, False),
-        (10, 1.0, -100.0, False),
-    ],
-)
+@pytest.mark.parametrize(("classes", "scale", "shift", "binary"), LINEAR)
 def test_meets_the_optimum_of_linear_networks(
     norm: str, classes: int, scale: float, shift: float, binary: bool
 ) -> None:

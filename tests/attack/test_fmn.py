@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import torch
-from attack.nets import ORDER, conv_net, draw, keeps_the_promises_of_minimum_norms, labels_of, linear, ratios
+from attack.nets import LINEAR, ORDER, conv_net, draw, keeps_the_promises_of_minimum_norms, labels_of, linear, ratios
 from torch import Tensor
 
 from saccade.attack.fmn import fmn
@@ -15,24 +15,13 @@ NORMS = ["linf", "l2", "l1", "l0"]
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize(
-    ("classes", "scale", "shift", "binary"),
-    [
-        (2, 1.0, 0.0, False),
-        (2, 1000.0, -100.0, True),
-        (3, 1.0, 100.0, True),
-        (5, 1000.0, 100.0, False),
-        (10, 1.0, -100.0, False),
-    ],
-)
+@pytest.mark.parametrize(("classes", "scale", "shift", "binary"), LINEAR)
 def test_meets_the_optimum_of_linear_networks(
     norm: str, classes: int, scale: float, shift: float, binary: bool
 ) -> None:
-    """A step goes to the boundary that is nearest in scores, which of several is not always the nearest in pixels."""
     found = ratios(partial(fmn, norm=norm), norm, classes, scale=scale, shift=shift, binary=binary)
     assert found.min() > 0.99
-    assert (found <= 1.05).double().mean() >= (0.85 if classes > 2 or norm == "l0" else 1)
-    assert found.mean() <= (1.15 if norm == "l0" else 1.05)
+    assert found.max() <= 1.05
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -51,7 +40,7 @@ def test_agrees_with_its_paper(norm: str) -> None:
     """One picture after another, far from the borders of the box."""
     network, x = conv_net(), 0.4 + 0.2 * draw(6, 3, 8, 8)
     labels = labels_of(network, x)
-    found = fmn(network, x, labels, norm=norm, steps=20, alpha=0.1)
+    found = fmn(network, x, labels, norm=norm, steps=20, alpha=0.1, polish=False)
     dual = {"linf": 1, "l2": 2}[norm]
     for i in range(6):
         picture, change, radius = x[i : i + 1], torch.zeros_like(x[:1]), math.inf
@@ -91,10 +80,14 @@ def test_l2_points_are_projected_onto_their_ball() -> None:
     weight = network.weight.detach()
     lead = network(x).detach().sort(1, descending=True).values
     needed = (lead[:, 0] - lead[:, 1]) / (weight[0] - weight[1]).norm()
-    first = fmn(network, x, labels, norm="l2", steps=1)  # a step of length 1, projected onto the first radius
+    first = fmn(
+        network, x, labels, norm="l2", steps=1, polish=False
+    )  # a step of length 1, projected onto the first radius
     assert first.success.all()
     torch.testing.assert_close(first.norm, 1.001 * needed, rtol=1e-6, atol=0)
-    short = fmn(network, x, labels, norm="l2", steps=1, alpha=1e-3)  # 0.001 does not reach the sphere, and stays
+    short = fmn(
+        network, x, labels, norm="l2", steps=1, alpha=1e-3, polish=False
+    )  # 0.001 does not reach the sphere, and stays
     assert torch.equal(short.success, needed < 1e-3)
 
 

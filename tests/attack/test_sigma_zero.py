@@ -5,20 +5,17 @@ from functools import partial
 
 import pytest
 import torch
-from attack.nets import conv_net, draw, keeps_the_promises_of_minimum_norms, labels_of, ratios
+from attack.nets import LINEAR, conv_net, draw, keeps_the_promises_of_minimum_norms, labels_of, ratios
 
 from saccade.attack.sigma_zero import sigma_zero
 from saccade.errors import SaccadeError
 
 
-@pytest.mark.parametrize(
-    ("classes", "scale", "shift", "binary"),
-    [(2, 1.0, 0.0, False), (3, 1.0, 100.0, True), (5, 1000.0, 100.0, False), (10, 1.0, -100.0, True)],
-)
+@pytest.mark.parametrize(("classes", "scale", "shift", "binary"), LINEAR)
 def test_meets_the_least_count_of_linear_networks(classes: int, scale: float, shift: float, binary: bool) -> None:
-    attack = partial(sigma_zero, steps=150)
+    attack = partial(sigma_zero, steps=100)
     found = ratios(attack, "l0", classes, scale=scale, shift=shift, binary=binary, count=16)
-    assert (found == 1).double().mean() >= 0.9
+    assert (found == 1).all()
 
 
 def test_keeps_its_promises() -> None:
@@ -28,7 +25,7 @@ def test_keeps_its_promises() -> None:
 def test_agrees_with_its_paper() -> None:
     network, x = conv_net(), draw(4, 3, 8, 8)
     labels = labels_of(network, x)
-    found = sigma_zero(network, x, labels, steps=30)
+    found = sigma_zero(network, x, labels, steps=30, polish=False)
     assert found.success.all()
     for i in range(4):
         picture, change = x[i], torch.zeros_like(x[i])

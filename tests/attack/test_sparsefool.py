@@ -4,31 +4,21 @@ from functools import partial
 
 import pytest
 import torch
-from attack.nets import conv_net, draw, keeps_the_promises_of_minimum_norms, labels_of, linear, ratios
+from attack.nets import LINEAR, conv_net, draw, keeps_the_promises_of_minimum_norms, labels_of, linear, ratios
 
 from saccade.attack.sparsefool import sparsefool
 from saccade.errors import SaccadeError
 
 
 @pytest.mark.parametrize("norm", ["l1", "l0"])
-@pytest.mark.parametrize(
-    ("classes", "scale", "shift", "binary"),
-    [
-        (2, 1.0, 0.0, False),
-        (2, 1000.0, -100.0, True),
-        (3, 1.0, 100.0, True),
-        (5, 1000.0, 100.0, False),
-        (10, 1.0, -100.0, False),
-    ],
-)
+@pytest.mark.parametrize(("classes", "scale", "shift", "binary"), LINEAR)
 def test_meets_the_optimum_of_linear_networks(
     norm: str, classes: int, scale: float, shift: float, binary: bool
 ) -> None:
-    """The nearest of several classes is that of DeepFool, in L2."""
+    """The nearest of several classes is that of DeepFool, in L2: only at the end all of them are looked at."""
     found = ratios(partial(sparsefool, norm=norm), norm, classes, scale=scale, shift=shift, binary=binary)
     assert found.min() > 0.99
-    assert (found <= 1.05).double().mean() >= (1 if classes == 2 and norm == "l1" else 0.8)
-    assert found.mean() <= (1.06 if norm == "l1" else 1.1)
+    assert found.max() <= 1.05
 
 
 @pytest.mark.parametrize("norm", ["l1", "l0"])

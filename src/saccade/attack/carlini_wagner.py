@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from saccade.attack.balls import Norm, distance
 from saccade.attack.engine import Result, Search, kept, searching
 from saccade.attack.losses import margin
+from saccade.attack.polish import go_nearer
 from saccade.attack.question import check_settings
 from saccade.errors import SaccadeError
 from saccade.networks.targets import Target
@@ -30,6 +31,7 @@ def carlini_wagner(
     searches: int | None = None,
     lr: float = 0.01,
     confidence: float = 0.0,
+    polish: bool = True,
     mask: Tensor | None = None,
     batch_size: int | None = None,
 ) -> Result:
@@ -51,6 +53,8 @@ def carlini_wagner(
         searches: how many values of c (l2, by default 9), of tau (linf, 20), or sets of values (l0, 100).
         lr: learning rate, in units of w.
         confidence: how far the margin must be above 0.
+        polish: at the end, move what was found to the nearest point of the boundary, see `polish.go_nearer`; without it
+            the attack is the published one.
 
     Returns:
         `Result`; its `loss` is the margin.
@@ -77,6 +81,8 @@ def carlini_wagner(
         rows = search.active
         if len(rows) and steps:
             solve(search, rows, count, steps, lr, confidence)
+        if polish:
+            go_nearer(search, rows, confidence=confidence)
         return search.result()
 
 

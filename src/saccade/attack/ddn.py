@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from saccade.attack.balls import distance, steepest
 from saccade.attack.engine import Result, searching
 from saccade.attack.losses import Loss, find_loss
+from saccade.attack.polish import go_nearer
 from saccade.attack.question import Budget, check_settings, per_picture
 from saccade.errors import SaccadeError
 from saccade.networks.targets import Target
@@ -27,6 +28,7 @@ def ddn(
     gamma: float = 0.05,
     loss: str | Loss = "ce",
     levels: int | None = None,
+    polish: bool = True,
     mask: Tensor | None = None,
     batch_size: int | None = None,
 ) -> Result:
@@ -47,6 +49,8 @@ def ddn(
         gamma: by what share the radius changes, below 1.
         loss: see `LOSSES`, or a function. Of several classes, the cross entropy does not lead straight to the nearest.
         levels: round to as many values, as 256 for a picture that shall be saved in 8 bits; None keeps all.
+        polish: at the end, move what was found to the nearest point of the boundary, see `polish.go_nearer`; without it
+            the attack is the published one. With `levels` there is none.
         mask: the region that may be touched, see `check_mask`.
         batch_size: the most pictures at once; by default as many as are fast and fit into memory.
 
@@ -88,4 +92,6 @@ def ddn(
                 rounded = (z * (levels - 1)).round() / (levels - 1)
                 z = torch.where(z == x, x, torch.minimum(torch.maximum(rounded, where.low), where.high))
         search.offer(z, rows, search.ask(z, rows))
+        if polish and levels is None:
+            go_nearer(search, rows)
         return search.result()

@@ -8,6 +8,7 @@ from saccade.attack.balls import distance
 from saccade.attack.carlini_wagner import first_constant, next_constant
 from saccade.attack.engine import Result, searching
 from saccade.attack.losses import margin
+from saccade.attack.polish import go_nearer, offer_sure
 from saccade.attack.question import check_settings
 from saccade.errors import SaccadeError
 from saccade.networks.targets import Target
@@ -28,6 +29,7 @@ def elastic_net(
     searches: int = 9,
     lr: float = 0.01,
     confidence: float = 0.0,
+    polish: bool = True,
     mask: Tensor | None = None,
     batch_size: int | None = None,
 ) -> Result:
@@ -46,6 +48,8 @@ def elastic_net(
         searches: how many values of c.
         lr: the first length of a step, in units of the gradient; it falls to 0 as the square root of what is left.
         confidence: how far the margin must be above 0.
+        polish: at the end, move what was found to the nearest point of the boundary, see `polish.go_nearer`; without it
+            the attack is the published one.
 
     Returns:
         `Result`; its `loss` is the margin.
@@ -56,6 +60,11 @@ def elastic_net(
     check_settings(OPERATION, 0, beta=beta, steps=steps, searches=searches, lr=lr, confidence=confidence)
     if rule not in RULES:
         raise SaccadeError(f"Could not {OPERATION}: rule is {rule!r}, expected one of {', '.join(RULES)}.")
+
+    def size(change: Tensor) -> Tensor:
+        l1 = distance(change, "l1")
+        return l1 if rule == "l1" else beta * l1 + distance(change, "l2").square()
+
     with searching(
         network,
         pictures,
@@ -84,14 +93,10 @@ def elastic_net(
                 new = torch.minimum(torch.maximum(new, low), high)
                 z, y = new, new + step / (step + 3) * (new - z)
                 scores = search.ask(z, rows)
-                sure = search.fools(scores, rows) & (margin(scores, search.aim(rows)) >= confidence)
-                if sure.any():
-                    change = (z - x)[sure]
-                    l1 = distance(change, "l1")
-                    size = l1 if rule == "l1" else beta * l1 + distance(change, "l2").square()
-                    search.offer(z[sure], rows[sure], scores[sure], size=size)
-                fooled |= sure
+                fooled |= offer_sure(search, z, rows, scores, confidence=confidence, size=size)
             c, lower, upper = next_constant(c, lower, upper, fooled)
+        if polish:
+            go_nearer(search, rows, confidence=confidence, size=size)
         return search.result()
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from saccade.attack.balls import Norm, ball, distance, steepest
 from saccade.attack.engine import Result, searching
 from saccade.attack.losses import margin
+from saccade.attack.polish import go_nearer
 from saccade.attack.question import check_settings
 from saccade.errors import SaccadeError
 from saccade.networks.targets import Target
@@ -27,6 +28,7 @@ def fmn(
     steps: int = 100,
     alpha: float = 1.0,
     gamma: float = 0.05,
+    polish: bool = True,
     mask: Tensor | None = None,
     batch_size: int | None = None,
 ) -> Result:
@@ -43,6 +45,8 @@ def fmn(
         steps: gradients taken.
         alpha: the length (L2) of the first step; it falls to a hundredth along half a cosine.
         gamma: by what share the radius changes at first, below 1; it falls to 0.001 alike.
+        polish: at the end, move what was found to the nearest point of the boundary, see `polish.go_nearer`; without it
+            the attack is the published one.
 
     Returns:
         `Result`; its `loss` is the margin.
@@ -88,4 +92,6 @@ def fmn(
             where = ball(norm, x, radius.view(-1, 1, 1, 1), low, high, OPERATION)
             z = where.project(z + length * steepest(look.gradient, "l2"))
         search.offer(z, rows, search.ask(z, rows))
+        if polish:
+            go_nearer(search, rows)
         return search.result()

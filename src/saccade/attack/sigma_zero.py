@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from saccade.attack.carlini_wagner import descent
 from saccade.attack.engine import Result, searching
 from saccade.attack.losses import margin
+from saccade.attack.polish import go_nearer
 from saccade.attack.question import check_settings
 from saccade.networks.targets import Target
 
@@ -26,6 +27,7 @@ def sigma_zero(
     sigma: float = 0.001,
     threshold: float = 0.3,
     adjust: float = 0.01,
+    polish: bool = True,
     mask: Tensor | None = None,
     batch_size: int | None = None,
 ) -> Result:
@@ -42,6 +44,8 @@ def sigma_zero(
         sigma: how sharply the count is approximated: what square of a change counts as a half.
         threshold: the first.
         adjust: by how much it changes a step, in units of the learning rate.
+        polish: at the end, move what was found to the nearest point of the boundary, see `polish.go_nearer`; without it
+            the attack is the published one.
 
     Returns:
         `Result`; its `loss` is the margin.
@@ -81,6 +85,8 @@ def sigma_zero(
             z = torch.where((z - x).abs() < cut, x, z)
             adam = adam.at(z - x)
         search.offer(z, rows, search.ask(z, rows))
+        if polish:
+            go_nearer(search, rows)
         return search.result()
 
 

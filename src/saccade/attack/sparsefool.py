@@ -9,6 +9,7 @@ from saccade.attack.balls import Norm, crossing, distance
 from saccade.attack.deepfool import REMAINING, highest_others, to_boundary
 from saccade.attack.engine import Result, Search, kept, searching
 from saccade.attack.losses import margin
+from saccade.attack.polish import go_nearer
 from saccade.attack.question import check_settings
 from saccade.errors import SaccadeError
 from saccade.networks.targets import Target
@@ -27,6 +28,7 @@ def sparsefool(
     push: float = 1.0,
     overshoot: float = 0.02,
     classes: int = 10,
+    polish: bool = True,
     mask: Tensor | None = None,
     batch_size: int | None = None,
 ) -> Result:
@@ -46,6 +48,8 @@ def sparsefool(
             fooled, and the more values change.
         overshoot: by what share the plane is passed.
         classes: as in `deepfool`.
+        polish: at the end, move what was found to the nearest point of the boundary, see `polish.go_nearer`; without it
+            the attack is the published one.
 
     Returns:
         `Result`; its `loss` is the margin.
@@ -68,7 +72,7 @@ def sparsefool(
         mask=mask,
         batch_size=batch_size,
     ) as search:
-        rows = search.active
+        everyone = rows = search.active
         z, scores = search.x[rows], search.scores[rows]
         for _ in range(steps):
             if len(rows) == 0:
@@ -84,6 +88,8 @@ def sparsefool(
             point = torch.minimum(torch.maximum(x + (1 + overshoot) * (z - x), low), high)
             scores = search.ask(point, rows)
             rows, z, scores = kept(~search.offer(point, rows, scores), rows, point, scores)
+        if polish:
+            go_nearer(search, everyone)
         return search.result()
 
 
