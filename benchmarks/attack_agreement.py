@@ -99,7 +99,8 @@ def measure(results: Results, networks: Sequence[str], modes: Sequence[str], cou
 
 def described(network: Network) -> str:
     """Architecture and size."""
-    return f"{network.architecture}, {sum(p.numel() for p in network.parameters()):,} parameters"
+    made = network.architecture[0] if network.architecture is not None else type(network.module).__name__
+    return f"{made}, {sum(p.numel() for p in network.parameters()):,} parameters"
 
 
 def page(results: Results) -> str:
@@ -118,7 +119,7 @@ def page(results: Results) -> str:
             ratio = f"{official['seconds'] / values['seconds']:.2f}"
         rows.append(
             [
-                f"{name} ({about['network']}), {about['eps'] * 255:.0f}/255",
+                f"{name}, {about['eps'] * 255:.0f}/255",
                 mode,
                 about["count"],
                 f"{values['clean']:.1%}",
