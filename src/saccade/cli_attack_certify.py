@@ -12,7 +12,7 @@ from saccade.console import Device, Json
 __all__ = ["attack"]  # with this command added
 
 @attack.command(
-    epilog="Examples: `saccade attack certify cifar-certified --data cifar10 --eps 2/255` · "
+    epilog="Examples: `saccade attack certify runs/cifar-certified/best.safetensors --data cifar10` · "
     "`saccade attack certify runs/noisy/best.safetensors --data cifar10 --method smoothing --std 0.25`"
 )
 def certify(
