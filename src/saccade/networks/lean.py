@@ -160,14 +160,27 @@ class _MaxPool(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, settings: Any) -> Tensor:
         ctx.blank, ctx.settings = _blank(x), settings
         found, places = torch.ops.aten.max_pool2d_with_indices(x, *settings)
-        ctx.save_for_backward(places.to(torch.int32))
+        width, (kernel, stride, padding, dilation, _) = x.shape[3], settings
+        wide = (kernel[0] - 1) * dilation[0] * width + (kernel[1] - 1) * dilation[1] > 32767
+        within = places.int().sub_(_corners(found, width, stride, padding))  # 64 bits would take twice as long
+        ctx.save_for_backward(within if wide else within.short())
         return found  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (places,) = ctx.saved_tensors
-        blank = ctx.blank()
-        return torch.ops.aten.max_pool2d_with_indices_backward(gradient, blank, *ctx.settings, places.long()), None
+        (within,) = ctx.saved_tensors
+        blank, (_, stride, padding, _, _) = ctx.blank(), ctx.settings
+        places = (within.int() + _corners(gradient, blank.shape[3], stride, padding)).long()
+        return torch.ops.aten.max_pool2d_with_indices_backward(gradient, blank, *ctx.settings, places), None
+
+
+def _corners(pooled: Tensor, width: int, stride: list[int], padding: list[int]) -> Tensor:
+    """The place in its plane, of rows of `width`, of the first value of each window, (h, w)."""
+    rows, columns = (
+        torch.arange(count, device=pooled.device, dtype=torch.int32) * step - pad
+        for count, step, pad in zip(pooled.shape[2:], stride, padding, strict=True)
+    )
+    return rows[:, None] * width + columns
 
 
 def _pad(lean: Lean, x: Tensor, pad: Any, mode: str = "constant", value: Any = None) -> Tensor | None:  # noqa: ARG001
