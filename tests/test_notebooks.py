@@ -20,6 +20,8 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 SMALL: dict[str, dict[str, str]] = {  # notebook: {text: what stands there in the test}
     "network_visualization.ipynb": {
         "ITERATIONS = 100": "ITERATIONS = 8",
+        "SEEK = 40": "SEEK = 3",
+        "STYLE_STEPS = 40": "STYLE_STEPS = 2",
         "else 4_096  #": "else 512  #",
         "else 6  #": "else 2  #",
         "else 32  #": "else 10  #",
