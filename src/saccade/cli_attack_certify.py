@@ -11,8 +11,9 @@ from saccade.console import Device, Json
 
 __all__ = ["attack"]  # with this command added
 
+
 @attack.command(
-    epilog="Examples: `saccade attack certify runs/cifar-certified/best.safetensors --data cifar10` · "
+    epilog="Examples: `saccade attack certify runs/cifar-certified/final.safetensors --data cifar10` · "
     "`saccade attack certify runs/noisy/best.safetensors --data cifar10 --method smoothing --std 0.25`"
 )
 def certify(
