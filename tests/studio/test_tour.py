@@ -17,7 +17,7 @@ from PIL import Image
 from saccade.caption import Captioner
 from saccade.errors import SaccadeError
 from saccade.pictures import encode, read
-from saccade.studio import answers, grown, residual, styled, tour, words
+from saccade.studio import answers, attacked, grown, residual, styled, tour, words
 from saccade.studio.eye import PHOTOGRAPHS
 from saccade.studio.page import per_cent
 from saccade.style.fast.network import shipped_styles
@@ -26,7 +26,7 @@ from saccade.train import Recipe
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 FIGURES = (
     "accuracy", "loss", "predictions", "saliency", "methods", "class_pictures", "dream", "inversion", "scenes",
-    "scene_captions", "styled",
+    "scene_captions", "styled", "attacked",
     *(f"caption_{photograph.sample}" for photograph in PHOTOGRAPHS),
 )  # fmt: skip
 
@@ -107,7 +107,8 @@ def test_every_picture_decodes_and_is_described(reader: Reader, spoken: words.Sp
     heard = sum(bool(caption.words) for caption in [*spoken.captions, spoken.said[0]])
     asked = len(answers.ASKED) + 2 * 2 + 2 + grown.DEPTHS - 1 + len(spoken.reasons) * len(words.REASONS)
     painted = 2 + 2 + min(styled.FAST, len(shipped_styles()))  # content and style, by both networks, in one pass
-    assert len(pictures) == 6 + 6 * 2 + 6 * 3 + 2 + residual.SHOWN + words.SHOWN + heard + asked + painted
+    fooled = 2 * 3 * len(attacked.SHOWN_UNDER_ATTACK)  # the attacked picture and two maps, for both networks
+    assert len(pictures) == 6 + 6 * 2 + 6 * 3 + 2 + residual.SHOWN + words.SHOWN + heard + asked + painted + fooled
     for attributes in pictures:
         kind, _, data = str(attributes["src"]).partition(";base64,")
         image = Image.open(io.BytesIO(base64.b64decode(data, validate=True)))

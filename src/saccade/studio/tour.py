@@ -14,7 +14,7 @@ from saccade.engine.run import versions
 from saccade.errors import SaccadeError
 from saccade.networks import Network, load
 from saccade.pictures import write
-from saccade.studio import answers, eye, grown, residual, styled, words
+from saccade.studio import answers, attacked, eye, grown, residual, styled, words
 from saccade.studio.page import facts, page
 from saccade.train.fit import Callback
 from saccade.train.recipe import Recipe
@@ -64,6 +64,7 @@ def tour(
     looks = [eye.look(network) for network in loaded]
     asked = looks[-1].answers[ASKED][0]  # of two networks, the robust one: its maps are the clearer ones
     found = answers.answers(loaded[-1], looks[-1].pictures[ASKED : ASKED + 1], asked.index)
+    fooled = attacked.under_attack(looks)
     say(f"Looked at {len(eye.PHOTOGRAPHS)} photographs with {' and '.join(each.name for each in loaded)}.")
     source = captioner or next(iter(shipped_captioners()), None)
     ready = None if source is None else Captioner.load(source)
@@ -80,7 +81,9 @@ def tour(
     photograph = eye.square(eye.PHOTOGRAPHS[ASKED])
     figures = eye.figures(looks) | {"methods": answers.answers_sheet(photograph, asked.name, found)}
     figures |= grown.figures(imagined) | residual.figures(pair) | words.figures(spoken) | styled.figures(painted)
+    figures |= attacked.figures(fooled)
     more = answers.answers_html(loaded[-1], photograph, eye.PHOTOGRAPHS[ASKED].title, asked.index, found)
+    more += attacked.attacked_html(fooled)
     parts = eye.see_section(looks) + eye.why_section(looks, more) + grown.grown_section(3, imagined)
     parts += residual.residual_section(pair) + words.words_section(spoken)
     parts += styled.styled_section(6, painted)
