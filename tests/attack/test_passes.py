@@ -58,6 +58,7 @@ def test_a_network_is_learnt_once_it_was_asked_often() -> None:
     with search_on(network) as search:
         few, rows = search.every_row[:3], search.every_row
         for _ in range(AFTER - 1):
+            search.learn(few)
             search.ask(X[few], few)
             assert search.passes._fused is None
         search.look(X, rows)

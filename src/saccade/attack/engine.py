@@ -125,8 +125,7 @@ class Search:
         return (self.low, self.high) if self.mask is None else (self.low[rows], self.high[rows])
 
     def ask(self, z: Float[Tensor, "m c h w"], rows: Int[Tensor, " m"]) -> Float[Tensor, "m classes"]:
-        """What the network says of points `z`: one pass forward."""
-        self._learn(rows)
+        """What the network says of points `z`: one pass forward, and one query."""
         with torch.no_grad():
             said = torch.cat([self.passes.forward(z[part]) for part in chunks(len(z), self.batch)])
         self.forwards[rows] += 1
@@ -156,7 +155,7 @@ class Search:
             stop: the gradient of points that fool the network is not wanted; it may be zero.
             seed: for losses that draw random numbers.
         """
-        self._learn(rows)
+        self.learn(rows)
         found = []
         count = 1 if views is None else len(views(z[:1]))
         for part in chunks(len(z), max(1, self.batch // count)):
@@ -192,7 +191,7 @@ class Search:
         classes: which scores; or weights, for the gradients of K weighted sums of the scores. Outside `mask` the
         gradients are zero.
         """
-        self._learn(rows)
+        self.learn(rows)
         said, found = [], []
         for part in chunks(len(z), self.batch):
             leaf = z[part].detach().requires_grad_()
@@ -245,8 +244,11 @@ class Search:
             self.success[hits] = True
         return fooled
 
-    def _learn(self, rows: Int[Tensor, " m"]) -> None:
-        """Learn the network once a picture has been asked about `AFTER` times."""
+    def learn(self, rows: Int[Tensor, " m"]) -> None:
+        """Learn the network once a picture has been asked about `AFTER` times.
+
+        Not for attacks whose queries are counted: where two scores are close, a learnt network is asked again.
+        """
         if self.passes.learns and int(self.forwards[rows].max()) >= AFTER:
             self.passes.learn(self.x[:2], self.scores[:2])
 

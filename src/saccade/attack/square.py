@@ -109,6 +109,7 @@ def run_square(
             if query:
                 share = _share(area, query - 1, queries if scaled else 10_000)
                 new, differs, window = propose(where, z, share, drawn)
+            search.learn(rows)
             said = near.ask(z, new, rows, window)
             some = slice(None) if said is not None or differs is None or bool(differs.all()) else differs
             on = rows[some]
