@@ -76,7 +76,7 @@ def _nearest(search: Search, rows: Int[Tensor, " m"], rivals: int, confidence: f
     _, slopes = search.slopes(z, rows, weights)
     leads = (weights * scores[:, None]).sum(2)  # above 0 where the network is fooled
     at_x = leads + (slopes * (x - z)[:, None]).flatten(2).sum(2).to(leads)
-    need = (confidence - at_x + search.rounding(scores)[:, None]).to(x) * (1 + BEYOND)
+    need = (confidence - at_x + 2 * search.rounding(scores)[:, None]).to(x) * (1 + BEYOND)
     low, high = search.box(rows)
     nearest, least = z, torch.full_like(search.norm[rows], torch.inf)
     for slope, gain in zip(slopes.unbind(1), need.unbind(1), strict=True):
