@@ -58,6 +58,7 @@ def test_it_counts_its_passes_and_forgets_what_is_no_longer_so() -> None:
         assert near.ask(z, nearby, rows, SMALL) is None  # not learnt yet
         for _ in range(AFTER + 1):
             search.ask(z, rows)
+        search.learn(rows)
         before = search.forwards.clone()
         first = near.ask(z, nearby, rows, SMALL)
         assert first is not None
