@@ -19,9 +19,7 @@ GAINS = """What AutoAttack gains in time rests upon three things. Pictures leave
 that is asked often is run with its batch norms within its convolutions, whose weights lie channels last. And where a \
 picture differs in a small square, only what depends on the square is computed, which counts as a pass like any other. \
 The second and third need convolutions, batch norms and ReLUs in evaluation mode, and a CPU; a network of other layers \
-gains by the first alone. Seconds are those of the processes, which ran beside other work. `resnet20-pgd` was trained \
-for this comparison alone and does not ship: `cifar-resnet20` after 1,050 more steps of 128 pictures, each attacked \
-within 8/255 by two steps of PGD."""
+gains by the first alone. Seconds are those of the processes, which ran beside other work."""
 OFFSET = 25  # other pictures than those that a count of a thousand spread evenly takes
 
 

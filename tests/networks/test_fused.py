@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from networks.nets import made
 from torch import Tensor, nn
 
 from saccade.engine.guards import differentiable, frozen
@@ -21,21 +22,6 @@ def narrow_is_wide(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def pictures(n: int, side: int = 16, seed: int = 0) -> Tensor:
     return torch.rand(n, 3, side, side, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
-def made(make: Callable[[], nn.Module]) -> nn.Module:
-    """A module with random weights, whose batch norms have random statistics, in evaluation mode and float64."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        module = make().double()
-        for layer in module.modules():
-            if isinstance(layer, nn.BatchNorm2d):
-                layer.running_mean.normal_(std=0.2)  # type: ignore[union-attr]
-                layer.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
-            if isinstance(layer, nn.BatchNorm2d) and layer.affine:
-                nn.init.uniform_(layer.weight, 0.5, 1.5)
-                nn.init.normal_(layer.bias, std=0.2)
-    return module.eval()
 
 
 def trace(network: nn.Module) -> list[Any]:

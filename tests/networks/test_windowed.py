@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
+from networks.nets import made
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -20,18 +21,6 @@ WINDOWS += [Window(0, SIDE, 2, 3), Window(1, 15, 1, 15)]
 
 def pictures(n: int = 5, seed: int = 0) -> Tensor:
     return torch.rand(n, 3, SIDE, SIDE, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
-def made(make: Callable[[], nn.Module]) -> nn.Module:
-    """A module with random weights, whose batch norms have random statistics, in evaluation mode and float64."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        module = make().double()
-        for layer in module.modules():
-            if isinstance(layer, nn.BatchNorm2d):
-                layer.running_mean.normal_(std=0.2)  # type: ignore[union-attr]
-                layer.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
-    return module.eval()
 
 
 class Net(nn.Module):

@@ -1,5 +1,7 @@
 """An attack as a picture: before, after, and what was changed."""
 
+from collections.abc import Sequence
+
 from jaxtyping import Float
 from torch import Tensor
 
@@ -37,13 +39,22 @@ def draw_attack(
     if adversarial.shape != pictures.shape:
         shapes = f"the pictures are {tuple(pictures.shape)}, the adversarial ones {tuple(adversarial.shape)}"
         raise SaccadeError(f"Could not {operation}: {shapes}, expected one shape.")
+    return draw_change(pictures, adversarial, _said(network, pictures), _said(network, adversarial), title, cell)
+
+
+def draw_change(
+    pictures: Float[Tensor, "n 3 h w"],
+    adversarial: Float[Tensor, "n 3 h w"],
+    before: Sequence[str],
+    after: Sequence[str],
+    title: str = "",
+    cell: int = 192,
+) -> Float[Tensor, "3 height width"]:
+    """`draw_attack` with what is said of the pictures before and after."""
     rows, captions = [], []
-    change = adversarial - pictures
-    for before, after, what, said, now in zip(
-        pictures, adversarial, change, _said(network, pictures), _said(network, adversarial), strict=True
-    ):
-        shown = [before, after, 0.5 + what, 0.5 + 10 * what]
-        rows.append([picture.detach().clamp(0, 1) for picture in shown])
+    for picture, changed, said, now in zip(pictures, adversarial, before, after, strict=True):
+        what = changed - picture
+        rows.append([one.detach().clamp(0, 1) for one in (picture, changed, 0.5 + what, 0.5 + 10 * what)])
         size = f"L2 length {what.norm().item():.2f}\nlargest {255 * what.abs().max().item():.0f} of 255"
         captions.append([said, now, size, ""])
     titles = ["original", "adversarial", "difference", "difference x 10"]

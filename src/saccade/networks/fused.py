@@ -5,16 +5,16 @@ Values and gradients are those of the network up to rounding; see `folded` for w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules import module as hooks_of_all
 from torch.overrides import TorchFunctionMode
 
+from saccade.networks.calls import KINDS, tensors
 from saccade.networks.folded import Step, convolution, norm_of, settings_of
 
 T = TypeVar("T")
@@ -166,7 +166,7 @@ class Fused(TorchFunctionMode):
             fits = fits and (started is not None or kind in _AFFINE) and all(other is not x for other in args[1:])
         else:
             fits = fits and (kind == "relu" or (norm is not None and place == 0))
-        for tensor in _tensors(args, kwargs):
+        for tensor in tensors(args, kwargs):
             seen, before = getattr(tensor, _MARK, (None, 0))
             if seen is not None and not (fits and tensor is x):
                 seen.cut(before)
@@ -192,7 +192,7 @@ class Fused(TorchFunctionMode):
     def _run(self, func: Any, args: Any, kwargs: Any) -> Any:
         x: Any = args[0] if args else None
         kind = _kind(func)
-        for tensor in _tensors(args, kwargs):
+        for tensor in tensors(args, kwargs):
             left = getattr(tensor, _MARK, None)
             if left and not (tensor is x and _is_next(left[0], kind, args, kwargs)):
                 raise _Astray
@@ -231,18 +231,13 @@ _LOOKS = {Tensor.dim, Tensor.size, Tensor.numel, Tensor.is_floating_point}
 _LOOKS |= {getattr(Tensor, name).__get__ for name in ("shape", "ndim", "dtype", "device")}
 """Functions that see no values."""
 
-_KINDS: dict[Any, str] = {
-    **dict.fromkeys((torch.conv2d, F.conv2d), "conv"),
-    **dict.fromkeys((torch.batch_norm, F.batch_norm), "norm"),
-    **dict.fromkeys((F.relu, torch.relu, torch.relu_, F.relu_, Tensor.relu, Tensor.relu_), "relu"),
-}
 _AFFINE = {"sub", "add", "mul", "div", "__sub__", "__add__", "__mul__", "__truediv__"}
 """Names of functions that are affine in the first argument, if that is no part of the others."""
 
 
 def _kind(func: Any) -> str | None:
     name = getattr(func, "__name__", None)
-    return _KINDS.get(func) or (name if name in _AFFINE else None)
+    return KINDS.get(func) or (name if name in _AFFINE else None)
 
 
 def _is_next(behind: Tensor | str, kind: str | None, args: Any, kwargs: Any) -> bool:
@@ -250,11 +245,3 @@ def _is_next(behind: Tensor | str, kind: str | None, args: Any, kwargs: Any) -> 
         return kind == behind
     given = norm_of(*args, **kwargs) if kind == "norm" else None
     return given is not None and given["running_mean"] is behind
-
-
-def _tensors(args: Any, kwargs: Any) -> Iterator[Tensor]:
-    for one in (*args, *kwargs.values()):
-        if isinstance(one, Tensor):
-            yield one
-        elif isinstance(one, list | tuple):
-            yield from (part for part in one if isinstance(part, Tensor))

@@ -6,7 +6,7 @@ Only where the window has grown to most of a map is the whole computed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from saccade.networks.calls import KINDS, tensors
 from saccade.networks.folded import norm_of
 
 MOST = 0.5
@@ -108,7 +109,7 @@ class Windowed(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        marked = [one for one in _tensors(args, kwargs) if hasattr(one, _MARK)]
+        marked = [one for one in tensors(args, kwargs) if hasattr(one, _MARK)]
         if not marked:
             return func(*args, **kwargs)
         if func in _LOOKS:
@@ -228,14 +229,14 @@ def _settings(
 
 def _rule(func: Any, args: Any, kwargs: Any) -> Rule | None:
     """How a function of maps is followed, if it can be."""
-    kind = _KINDS.get(func) or (func.__name__ if func.__name__ in _PAIRS else None)
+    kind = KINDS.get(func) or (func.__name__ if func.__name__ in _PAIRS else None)
     x: Any = args[0] if args else None
     if kind is None or not isinstance(x, Tensor) or x.ndim != 4:
         return None
     if kind in _PAIRS:
         fits = not kwargs and len(args) == 2
         return _by_pair if fits and all(_spreads(one) for one in args) else None
-    if not hasattr(x, _MARK) or any(hasattr(one, _MARK) for one in _tensors(args[1:], kwargs)):
+    if not hasattr(x, _MARK) or any(hasattr(one, _MARK) for one in tensors(args[1:], kwargs)):
         return None
     if kind == "conv":
         return None if isinstance(_settings(*args, **kwargs)[4], str) else _convolution
@@ -260,14 +261,6 @@ def _marked(map: Tensor, place: int, window: Window | None) -> Tensor:
     return map
 
 
-def _tensors(args: Any, kwargs: Any) -> Iterator[Tensor]:
-    for one in (*args, *kwargs.values()):
-        if isinstance(one, Tensor):
-            yield one
-        elif isinstance(one, list | tuple):
-            yield from (part for part in one if isinstance(part, Tensor))
-
-
 _MARK = "_saccade_window"
 """On a tensor: which of the maps it is, and which window of it, None for all."""
 
@@ -275,10 +268,5 @@ _LOOKS = {Tensor.dim, Tensor.size, Tensor.numel, Tensor.__len__, Tensor.new_empt
 _LOOKS |= {getattr(Tensor, name).__get__ for name in ("shape", "ndim", "dtype", "device", "requires_grad")}
 """Functions that see no values."""
 
-_KINDS: dict[Any, str] = {
-    **dict.fromkeys((torch.conv2d, F.conv2d), "conv"),
-    **dict.fromkeys((torch.batch_norm, F.batch_norm), "norm"),
-    **dict.fromkeys((F.relu, torch.relu, torch.relu_, F.relu_, Tensor.relu, Tensor.relu_), "relu"),
-}
 _PAIRS = {"sub", "add", "mul", "div", "__sub__", "__add__", "__mul__", "__truediv__", "__iadd__", "add_"}
 """Names of functions of two maps, or of a map and a constant."""

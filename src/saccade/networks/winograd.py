@@ -14,8 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 WIDE = 128 if getattr(torch.cpu, "_is_amx_tile_supported", bool)() else 64
-"""Channels in and out from which on the transforms cost less than they save, on a CPU: more on Intel's servers with
-AMX, which multiply twice as many numbers at once as others but move no more."""
+"""Channels in and out from which on the transforms cost less than they save, on a CPU; more with AMX."""
 
 AT_ONCE = 2**18
 """Transformed values at a time, if weights are no more: what stays in a processor's caches."""

@@ -8,10 +8,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from saccade.attack import Attack, Result, find_attack
+from saccade.attack.draw import draw_change
 from saccade.attack.evaluate.suites import ask
 from saccade.caption import Caption, Captioner, saying
 from saccade.networks import Network
-from saccade.pictures import resize, sheet
+from saccade.pictures import resize
 
 LEADS = (0.0, 1.0, 2.0, 4.0)
 """By how much the words must lead, in turn, until beam search says the sentence."""
@@ -86,14 +87,9 @@ def make_it_say(
 def draw_told(told: Sequence[Told], *, cell: int = 192) -> Float[Tensor, "3 height width"]:
     """One row each: the original, the adversarial, their difference and ten times it, around mid-grey; below, what is
     said of the first two, and the size of the change."""
-    rows, captions = [], []
-    for one in told:
-        x, z = one.picture[0].detach().cpu(), one.adversarial[0].detach().cpu()
-        rows.append([x, z.clamp(0, 1), (0.5 + z - x).clamp(0, 1), (0.5 + 10 * (z - x)).clamp(0, 1)])
-        size = f"L2 length {(z - x).norm().item():.2f}\nlargest {255 * (z - x).abs().max().item():.0f} of 255"
-        captions.append([_lines(str(one.before)), _lines(str(one.after)), size, ""])
-    titles = ["original", "adversarial", "difference", "difference x 10"]
-    return sheet(rows, captions=captions, column_titles=titles, cell=cell)
+    pictures, changed = torch.cat([one.picture for one in told]), torch.cat([one.adversarial for one in told])
+    before, after = [_lines(str(one.before)) for one in told], [_lines(str(one.after)) for one in told]
+    return draw_change(pictures.cpu(), changed.cpu(), before, after, cell=cell)
 
 
 def _lines(sentence: str, width: int = 26) -> str:
