@@ -122,6 +122,15 @@ def test_gradcheck(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_kept_graph_gives_the_same_gradients_again(kind):
+    given = arguments(kind, t=4)
+    total, wanted = whole(kind, given).sum(), list(given.values())
+    first = torch.autograd.grad(total, wanted, retain_graph=True)
+    assert_close(torch.autograd.grad(total, wanted, retain_graph=True), first, rtol=0, atol=0)
+    assert_close(torch.autograd.grad(total, wanted), first, rtol=0, atol=0)  # the last one may use up what was saved
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_clipping_bounds_what_is_carried_and_nothing_else(kind):
     given = arguments(kind, t=4)
     assert_close(gradients(whole(kind, given, clip=1e9), given), gradients(whole(kind, given), given), **EXACT)

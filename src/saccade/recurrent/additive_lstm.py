@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from saccade.recurrent.lstm import back_gates, run_gates
+from saccade.recurrent.lstm import back_gates, for_gradients, run_gates
 from saccade.recurrent.packing import Packing
 from saccade.recurrent.rnn import before
 
@@ -97,7 +97,7 @@ class _AdditiveLSTM(torch.autograd.Function):
     def backward(ctx: Any, dhidden: Tensor, dcontext: Tensor, dweights: Tensor) -> tuple[Tensor | None, ...]:
         places, keys, h0, c0, wh, wz, v, gates, hidden, cell, squashed, asked, opened, weights, read = ctx.saved_tensors
         plan, width = ctx.plan, keys.shape[2]
-        da = torch.empty_like(gates)
+        da = for_gradients(gates)
         dof_h = keys.new_empty(len(gates), wh.shape[0])
         dread = torch.empty_like(read)
         dkeys = v.new_zeros(keys.shape)

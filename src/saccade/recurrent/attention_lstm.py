@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from saccade.errors import SaccadeError
 from saccade.recurrent.checks import check_options, check_same_kind, check_sequence, check_step
-from saccade.recurrent.lstm import back_gates, gated, run_gates
+from saccade.recurrent.lstm import back_gates, for_gradients, gated, run_gates
 from saccade.recurrent.packing import Packing, packing
 from saccade.recurrent.product import prepared, product
 from saccade.recurrent.rnn import before, bound, weight_gradients
@@ -135,7 +135,7 @@ class _AttentionLSTM(torch.autograd.Function):
         x, grid, c0, wx, wr, gates, recalled, weights, cell, squashed = ctx.saved_tensors
         plan, truncate, clip = ctx.settings
         width = c0.shape[1]
-        da = torch.empty_like(gates)
+        da = for_gradients(gates)
         drecalled = torch.empty_like(recalled)
         dscores = torch.empty_like(weights)
         c_before = before(c0, cell, plan)

@@ -104,7 +104,7 @@ class _LSTM(torch.autograd.Function):
     def backward(ctx: Any, dhidden: Tensor | None, dcell: Tensor | None) -> tuple[Tensor | None, ...]:
         x, h0, c0, wx, wh, gates, hidden, cell, squashed = ctx.saved_tensors
         plan, truncate, clip = ctx.settings
-        da = torch.empty_like(gates)
+        da = for_gradients(gates)
         times_back = prepared(wh.T, len(x))
         dh, dc = torch.zeros_like(h0), torch.zeros_like(c0)  # carried from the steps behind
         end = len(gates)
@@ -140,19 +140,34 @@ def run_gates(
     return torch.mul(o, squashed, out=hidden), cell
 
 
+def for_gradients(gates: Tensor) -> Tensor:
+    """Memory for the gradients of the saved `gates`: their own if nobody can read them again, else new.
+
+    They are read again if the graph is kept. Whether it is has no public name, so without it memory is taken anew,
+    which costs up to a seventh of a training step: the largest block of it, page by page from the system.
+    """
+    try:
+        kept = torch._C._autograd._get_current_graph_task_keep_graph()
+    except (AttributeError, RuntimeError):
+        kept = True
+    return torch.empty_like(gates) if kept else gates
+
+
 def back_gates(gates: Tensor, c: Tensor, squashed: Tensor, dh: Tensor, dc: Tensor, *, out: Tensor) -> None:
     """Backward of `run_gates`, from the gates, the cell state before the step and tanh of the one after it.
 
-    Writes the gradient of the sums before the gates to `out` (N, 4H), and turns `dc`, the gradient of the cell state
-    after the step, into that of the one before it, in place. A step at a time, so that it stays in the cache.
+    Writes the gradient of the sums before the gates to `out` (N, 4H), which may be `gates`, and turns `dc`, the
+    gradient of the cell state after the step, into that of the one before it, in place. A step at a time, so that it
+    stays in the cache.
     """
     i, f, o, g = gates.chunk(4, dim=1)
     di, df, do, dg = out.chunk(4, dim=1)
     sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
     tanh_backward = torch.ops.aten.tanh_backward
     dc += tanh_backward(dh * o, squashed)
-    sigmoid_backward(torch.mul(dc, g, out=di), i, grad_input=di)
-    sigmoid_backward(torch.mul(dc, c, out=df), f, grad_input=df)
-    sigmoid_backward(torch.mul(dh, squashed, out=do), o, grad_input=do)
-    tanh_backward.grad_input(torch.mul(dc, i, out=dg), g, grad_input=dg)
+    at_i, at_f, at_g = dc * g, dc * c, dc * i
     dc *= f
+    sigmoid_backward(at_i, i, grad_input=di)
+    sigmoid_backward(at_f, f, grad_input=df)
+    sigmoid_backward(torch.mul(dh, squashed, out=at_i), o, grad_input=do)
+    tanh_backward.grad_input(at_g, g, grad_input=dg)

@@ -41,10 +41,8 @@ def prepared(w: Float[Tensor, "k m"], rows: int) -> Callable[[Tensor, Tensor | N
 
 def over_rows(several: Sequence[Float[Tensor, "n _k"]], y: Float[Tensor, "n m"]) -> list[Float[Tensor, "_k m"]]:
     """x^T y for each of `several` x: sums over all rows. No gradient is recorded."""
-    columns = [x.shape[1] for x in several]
-    if sum(columns) * y.numel() >= _LARGE and _suits(y) and _sums_faster():
-        return list(torch.split(_onednn(torch.cat(list(several), dim=1).T, y.T, None), columns))
-    return [x.T @ y for x in several]
+    onednn = _suits(y) and _sums_faster()
+    return [_onednn(x.T, y.T, None) if onednn and x.shape[1] * y.numel() >= _LARGE else x.T @ y for x in several]
 
 
 def _onednn(x: Tensor, rows: Tensor, summand: Tensor | None) -> Tensor:

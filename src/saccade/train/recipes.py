@@ -156,6 +156,19 @@ _CIFAR_ROBUST = replace(
     warmup=0.1,
 )
 
+# The usual small residual network, trained on what two steps of gradient ascent find (Madry et al. 2017,
+# arXiv:1706.06083): another architecture to try attacks on.
+_CIFAR_ROBUST_RESNET20 = replace(
+    _CIFAR_RESNET20_SHORT,
+    name="cifar-robust-resnet20",
+    sizes=(24, 24, 24, 24, 24, 28, 32, 32),
+    epochs=8,
+    ema=0.3,
+    adversarial="linf",
+    eps=8 / 255,
+    attack_steps=2,
+)
+
 # Interval bounds (Gowal et al. 2018, arXiv:1810.12715): of what this network classifies right much is proved to stand.
 _CIFAR_CERTIFIED = Recipe(
     "cifar-certified",
@@ -184,6 +197,7 @@ _ALL = (
     _CIFAR_RESNET20_SHORT,
     _CIFAR_ROBUST_FIRST,
     _CIFAR_ROBUST,
+    _CIFAR_ROBUST_RESNET20,
     _FAST94,
     _FAST94_SGD,
     _TINYNET,
