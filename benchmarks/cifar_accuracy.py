@@ -35,7 +35,7 @@ from saccade.engine.precision import Precision, choose_precision
 from saccade.engine.run import Run
 from saccade.networks import Network, catalogue, load
 from saccade.train import RECIPES, Recipe, evaluate, find_recipe, fit, make_network
-from saccade.train.fit import Fit
+from saccade.train.state import Fit
 
 CPU = torch.device("cpu")
 

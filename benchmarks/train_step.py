@@ -32,7 +32,7 @@ from saccade.engine.guards import random_state
 from saccade.engine.precision import Precision, choose_precision
 from saccade.networks import Network, build
 from saccade.train import Recipe
-from saccade.train.fit import Fit
+from saccade.train.state import Fit
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "ResNet-20": lambda: build("cifar-resnet20"),

@@ -25,7 +25,7 @@ from saccade.engine.distributed import World
 from saccade.engine.precision import Precision
 from saccade.networks import Network, build
 from saccade.train import find_recipe
-from saccade.train.fit import Fit
+from saccade.train.state import Fit
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 SCRIPTS = ["train_step", "data_pipeline", "cifar_accuracy", "course_part1", "recurrent"]

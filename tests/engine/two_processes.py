@@ -28,8 +28,9 @@ from saccade.engine.run import Run
 from saccade.networks.network import Network
 from saccade.networks.tiny import TinyNet
 from saccade.train.evaluate import evaluate
-from saccade.train.fit import Fit, fit
+from saccade.train.fit import fit
 from saccade.train.recipe import Recipe
+from saccade.train.state import Fit
 
 FP32 = Precision("fp32", "test")
 
@@ -142,8 +143,8 @@ def main(folder: Path, world: World) -> dict[str, Any]:
                          callback=callback, log_every=1, save_every=-1)  # fmt: skip
     found["again"] = fitted.network.state_dict()
 
-    fit_module = importlib.import_module("saccade.train.fit")  # not the function of that name
-    fit_module.choose_precision = lambda *_: Precision("bf16" if world.first else "fp32", "made up")
+    state_module = importlib.import_module("saccade.train.state")
+    state_module.choose_precision = lambda *_: Precision("bf16" if world.first else "fp32", "made up")
     found["precision"] = Fit(make_network(), train, recipe, world=world).precision.name
     return found
 

@@ -18,12 +18,13 @@ from saccade.engine.seeding import generator
 from saccade.errors import SaccadeError
 from saccade.networks.fast import FastNet
 from saccade.networks.network import Network
-from saccade.train.fit import Fit, fit
+from saccade.networks.zoo import load
+from saccade.train.fit import fit
 from saccade.train.monitor import CollapseWarning, Monitor
 from saccade.train.schedule import factor
+from saccade.train.state import Fit
 
 FP32 = Precision("fp32", "test")
-MODULE = importlib.import_module("saccade.train.fit")  # not the function of that name
 
 
 def weights(network):
@@ -340,6 +341,20 @@ def test_free_training_in_plain_pytorch(images, network, recipe, norm):
     close(weights(fitted.network), by_hand(network, data, plan, batch))
 
 
+@pytest.mark.parametrize(("defence", "judge"), [("at", "evaluate_under_attack"), ("ibp", "certified_accuracy")])
+def test_the_best_epoch_is_that_of_what_is_trained_for(images, network, recipe, monkeypatch, tmp_path, defence, judge):
+    """Under attack, or certified, 0.2, 0.5, 0.3, whatever the plain accuracies are."""
+    given = iter((0.2, 0.5, 0.3))
+    validate = importlib.import_module("saccade.train.validate")
+    monkeypatch.setattr(validate, "evaluate_under_attack", lambda *_, **settings: 0.1)
+    monkeypatch.setattr(validate, "certified_accuracy", lambda *_, **settings: 0.05)
+    monkeypatch.setattr(validate, judge, lambda *_, **settings: next(given))
+    plan = recipe(epochs=3, adversarial="linf", eps=0.01, defence=defence, attack_steps=2)
+    fitted = fit(network(), images(16), plan, val=images(8), precision=FP32, run=Run(tmp_path, plan.as_dict()))
+    assert fitted.best == 0.5
+    assert load(str(tmp_path / "best.safetensors")).meta["epoch"] == 1
+
+
 @pytest.mark.parametrize("interrupted", [False, True])
 def test_a_collapse_takes_training_back(images, network, recipe, monkeypatch, tmp_path, interrupted):
     """Accuracies under attack of 0.4, 0.6, 0.1: everything is again as after the second epoch, and three steps from
@@ -362,7 +377,11 @@ def test_a_collapse_takes_training_back(images, network, recipe, monkeypatch, tm
 
     monkeypatch.setattr(Fit, "advance", spy)
     monkeypatch.setattr(importlib.import_module("saccade.train.defence"), "perturb", perturbed)
-    monkeypatch.setattr(MODULE, "evaluate_under_attack", lambda *_, **settings: robust[done - 1])
+    monkeypatch.setattr(
+        importlib.import_module("saccade.train.validate"),
+        "evaluate_under_attack",
+        lambda *_, **settings: robust[done - 1],
+    )
     monkeypatch.setattr(Monitor, "measure", lambda *_: (robust[done - 1], 0.9))
     plan = recipe(adversarial="linf", eps=0.1, epochs=4, ema=0.5)
 

@@ -12,9 +12,9 @@ from saccade.engine.distributed import World
 from saccade.engine.guards import random_state
 from saccade.errors import SaccadeError
 from saccade.networks.network import Network
-from saccade.train.fit import Fit
 from saccade.train.optimisers import set_rate
 from saccade.train.recipe import Recipe
+from saccade.train.state import Fit
 
 
 @dataclass(frozen=True)

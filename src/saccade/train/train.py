@@ -22,6 +22,7 @@ from saccade.train.evaluate import evaluate, evaluate_under_attack, evenly
 from saccade.train.fit import Callback, fit
 from saccade.train.ibp import certified_accuracy, interval_start
 from saccade.train.recipe import Recipe
+from saccade.train.validate import measure_of
 
 Say = Callable[[str], None]
 """Called with plain sentences about what is being done."""
@@ -117,7 +118,7 @@ def train(
     fitted = fit(network, training, recipe, val=val, run=run, world=world, callback=callback, precision=precision)
     size = recipe.final_size
     metrics: dict[str, Any] = {
-        "val_accuracy_best": fitted.best,
+        f"{measure_of(recipe)}_best": fitted.best,
         "epochs": fitted.epochs,
         "seconds": fitted.seconds,
     }
