@@ -10,14 +10,15 @@ from networks.nets import made
 from torch import Tensor, nn
 
 from saccade.engine.guards import differentiable, frozen
-from saccade.networks import Network, build, folded, fused
+from saccade.networks import Network, build, fused, winograd
 from saccade.networks.cifar_resnet import CifarResNet
 from saccade.networks.fused import Fused
 
 
 @pytest.fixture(autouse=True)
 def narrow_is_wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folded, "WIDE", 6)
+    monkeypatch.setattr(winograd, "WIDE", 6)
+    monkeypatch.setattr(winograd, "onednn_is_far_faster", lambda: False)
 
 
 def pictures(n: int, side: int = 16, seed: int = 0) -> Tensor:

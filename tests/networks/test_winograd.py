@@ -57,3 +57,20 @@ def test_the_gradient_is_that_of_differences() -> None:
     x = numbers(1, 2, 5, 6).requires_grad_()
     assert torch.autograd.gradcheck(conv, (x,))
     assert torch.autograd.gradcheck(lambda x: conv(x, True), (x,))
+
+
+@pytest.mark.parametrize("far", [False, True])
+def test_products_by_either_library_are_the_same(monkeypatch: pytest.MonkeyPatch, far: bool) -> None:
+    monkeypatch.setattr(winograd, "onednn_is_far_faster", lambda: far)
+    x, weight = numbers(3, 40, 9, 14, dtype=torch.float32), numbers(48, 40, 3, 3, dtype=torch.float32, seed=1) / 19
+    plain, found = both(x, Winograd(weight, numbers(48, dtype=torch.float32, seed=2)), True)
+    torch.testing.assert_close(found, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_it_is_used_where_it_saves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Later where convolutions are fast: with more channels, and more tiles for their larger cost."""
+    wide = winograd.WIDE
+    for far, used in ((False, [True, True, True, False, False]), (True, [False, True, False, False, False])):
+        monkeypatch.setattr(winograd, "onednn_is_far_faster", lambda far=far: far)
+        asked = ((wide, wide, 1000), (256, 256, 1000), (256, 256, 200), (256, wide - 1, 1000), (256, 256, 20))
+        assert [winograd.pays(*one) for one in asked] == used

@@ -101,7 +101,7 @@ class Line:
 
     def __call__(self, part: slice, which: slice) -> Float[Tensor, "k n c h w"]:
         first, last = self.first[part], self.last[part]
-        return first + self.places[which].to(first)[:, None, None, None, None] * (last - first)
+        return torch.addcmul(first, self.places[which].to(first)[:, None, None, None, None], last - first)
 
 
 def _begun(question: Question, line: Line, part: slice) -> Line | None:

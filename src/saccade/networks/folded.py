@@ -14,13 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from saccade.networks.winograd import WIDE, Winograd
-
-TILES = 128
-"""Tiles of 4 x 4 in all runs from which on Winograd's saves more than the transform of the weights costs."""
+from saccade.networks.winograd import Winograd, pays
 
 TOGETHER = 16
-"""Tiles of a run from which on it saves anything: the transformed weights are four times as many to be read."""
+"""Tiles of a run from which on Winograd's saves anything: the transformed weights are four times as many to be read."""
 
 
 @dataclass
@@ -64,8 +61,8 @@ class Step:
             bias = (-mean if bias is None else bias - mean) * factor + (0 if shift is None else shift)
         self.bias = None if bias is None else bias.detach()
         self.weight = weight
-        wide = weight.shape[2:] == (3, 3) and min(weight.shape[:2]) >= WIDE
-        if weight.device.type == "cpu" and wide and self.tiles * runs >= TILES:
+        cout, cin, *kernel = weight.shape
+        if weight.device.type == "cpu" and kernel == [3, 3] and pays(cin, cout, self.tiles * runs):
             self.winograd = Winograd(weight, self.bias)
 
     @cached_property

@@ -5,6 +5,7 @@ arXiv:1509.09308): 4 x 4 outputs are computed from 6 x 6 inputs. Both are transf
 transforms stands one matrix product over the channels for each of 36 places, instead of nine for each of 16.
 """
 
+from collections.abc import Callable
 from functools import cache, cached_property
 from typing import Any
 
@@ -13,11 +14,30 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from saccade.engine.product import onednn_is_far_faster, prepared
+
+Places = Callable[[Float[Tensor, "36 m c"]], Float[Tensor, "36 m d"]]
+"""Multiplies by the transformed weights of each place."""
+
 WIDE = 128 if getattr(torch.cpu, "_is_amx_tile_supported", bool)() else 64
 """Channels in and out from which on the transforms cost less than they save, on a CPU; more with AMX."""
 
+TILES = 128
+"""Tiles of 4 x 4 in all runs from which on it saves more than the transform of the weights costs."""
+
+FAST, FAST_TILES = 2**15, 512
+"""The same where convolutions are as fast as `onednn_is_far_faster` tells; the first is channels in times out."""
+
 AT_ONCE = 2**18
 """Transformed values at a time, if weights are no more: what stays in a processor's caches."""
+
+
+def pays(cin: int, cout: int, tiles: int) -> bool:
+    """Whether the transforms cost less than they save, on this machine's CPU in float32, for so many tiles in all."""
+    if min(cin, cout) < WIDE or tiles < TILES:
+        return False
+    return not onednn_is_far_faster() or (cin * cout >= FAST and tiles >= FAST_TILES)
+
 
 _INPUT = ((4, 0, -5, 0, 1, 0), (0, -4, -4, 1, 1, 0), (0, 4, -4, -1, 1, 0), (0, -2, -1, 2, 1, 0), (0, 2, -1, -2, 1, 0),
           (0, 4, 0, -5, 0, 1))  # fmt: skip
@@ -42,21 +62,21 @@ class Winograd:
         return found
 
     @cached_property
-    def there(self) -> Float[Tensor, "36 cin cout"]:
-        """The transformed weights."""
-        return _transformed(self.weight).transpose(1, 2)
+    def there(self) -> Places:
+        """By the transformed weights."""
+        return _places(_transformed(self.weight).transpose(1, 2))
 
     @cached_property
-    def back(self) -> Float[Tensor, "36 cout cin"]:
-        """Those of the way back: its gradient is a convolution too, with the weights turned by half a turn."""
-        return _transformed(self.weight.flip(2, 3))
+    def back(self) -> Places:
+        """By those of the way back: its gradient is a convolution too, with the weights turned by half a turn."""
+        return _places(_transformed(self.weight.flip(2, 3)))
 
 
 class _Winograd(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, conv: Winograd, relu: bool) -> Tensor:
         ctx.conv, ctx.relu = conv, relu
-        found = _convolved(x, conv.there, conv.bias, relu)
+        found = _convolved(x, len(conv.weight), conv.there, conv.bias, relu)
         if relu:
             ctx.save_for_backward(found)
         return found
@@ -65,16 +85,15 @@ class _Winograd(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         if ctx.relu:
             gradient = torch.ops.aten.threshold_backward(gradient, ctx.saved_tensors[0], 0)
-        return _convolved(gradient, ctx.conv.back, None, False), None, None
+        return _convolved(gradient, ctx.conv.weight.shape[1], ctx.conv.back, None, False), None, None
 
 
-def _convolved(x: Tensor, weights: Float[Tensor, "36 c d"], bias: Tensor | None, relu: bool) -> Tensor:
+def _convolved(x: Tensor, d: int, times: Places, bias: Tensor | None, relu: bool) -> Tensor:
     n, c, h, w = x.shape
-    d = weights.shape[2]
     down, across = -(-h // 4), -(-w // 4)
     found = x.new_empty(n, 4 * down, 4 * across, d)
     into, out = _both(_INPUT, x.dtype, x.device), _both(_OUTPUT, x.dtype, x.device)
-    rows = max(1, max(AT_ONCE, weights.numel()) // (36 * down * across * max(c, d)))
+    rows = max(1, max(AT_ONCE, 36 * c * d) // (36 * down * across * max(c, d)))
     for some, result in zip(torch.split(x.permute(0, 2, 3, 1), rows), torch.split(found, rows), strict=True):
         m = len(some)
         padded = F.pad(some, (0, 0, 1, 4 * across + 1 - w, 1, 4 * down + 1 - h)).contiguous()
@@ -83,7 +102,7 @@ def _convolved(x: Tensor, weights: Float[Tensor, "36 c d"], bias: Tensor | None,
             (6, 6, m, down, across, c), (by_line, by_place, by_row, 4 * by_line, 4 * by_place, by_channel)
         )
         values = torch.mm(into, tiles.reshape(36, -1)).view(36, -1, c)
-        values = torch.mm(out, torch.bmm(values, weights).view(36, -1)).view(-1, d)
+        values = torch.mm(out, times(values).view(36, -1)).view(-1, d)
         if bias is not None:
             values.add_(bias)
         if relu:
@@ -91,6 +110,20 @@ def _convolved(x: Tensor, weights: Float[Tensor, "36 c d"], bias: Tensor | None,
         tiles = values.view(4, 4, m, down, across, d).permute(2, 3, 0, 4, 1, 5)
         result.view(m, down, 4, across, 4, d).copy_(tiles)
     return found[:, :h, :w].permute(0, 3, 1, 2)
+
+
+def _places(weights: Float[Tensor, "36 c d"]) -> Places:
+    if weights.dtype != torch.float32 or weights.device.type != "cpu" or not onednn_is_far_faster():
+        return lambda values: torch.bmm(values, weights)
+    each = [prepared(weight, 2**20) for weight in weights]
+
+    def one_by_one(values: Tensor) -> Tensor:
+        found = values.new_empty(*values.shape[:2], weights.shape[2])
+        for place, times, value in zip(found, each, values, strict=True):
+            place.copy_(times(value, None))
+        return found
+
+    return one_by_one
 
 
 def _transformed(weight: Float[Tensor, "cout cin 3 3"]) -> Float[Tensor, "36 cout cin"]:

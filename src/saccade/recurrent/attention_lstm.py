@@ -12,11 +12,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from saccade.engine.product import prepared, product
 from saccade.errors import SaccadeError
 from saccade.recurrent.checks import check_options, check_same_kind, check_sequence, check_step
 from saccade.recurrent.lstm import back_gates, for_gradients, gated, run_gates
 from saccade.recurrent.packing import Packing, packing
-from saccade.recurrent.product import prepared, product
 from saccade.recurrent.rnn import before, bound, weight_gradients
 
 

@@ -17,9 +17,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from saccade.engine.product import prepared, product
 from saccade.recurrent.checks import check_options, check_sequence, check_step
 from saccade.recurrent.packing import Packing, packing
-from saccade.recurrent.product import prepared, product
 from saccade.recurrent.rnn import before, bound, tanh, weight_gradients
 
 
