@@ -37,6 +37,11 @@ bench: $(VENV)/.installed-dev       ## the side-by-side measurements; hours, see
 	$(BIN)/python benchmarks/scoreboard.py
 	$(BIN)/python benchmarks/course_part1.py
 	$(BIN)/python benchmarks/cifar_accuracy.py
+	$(BIN)/python benchmarks/attack.py
+	$(BIN)/python benchmarks/robustness.py
+	$(BIN)/python benchmarks/certificates.py
+	$(BIN)/python benchmarks/style.py
+	$(BIN)/python benchmarks/style_gallery.py
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

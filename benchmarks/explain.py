@@ -124,9 +124,9 @@ def pairs(smoke: bool) -> dict[str, tuple[str, Callable[[], tuple[Side, Side, Ca
 
         return "captum", make
 
-    def integrated(network: str, equal: bool) -> Any:
+    def integrated(network: str, equal: bool, batch: int = 1) -> Any:
         def make() -> tuple[Side, Side, Any]:
-            case = Case(network, 1, size)
+            case = Case(network, batch, size)
             chunk = {"internal_batch_size": 10} if equal else {}
             mine = {"batch_size": 10} if equal else {}
             theirs = captum(case, "IntegratedGradients", n_steps=steps, **chunk)
@@ -200,6 +200,7 @@ def pairs(smoke: bool) -> dict[str, tuple[str, Callable[[], tuple[Side, Side, Ca
         "integrated gradients, as it comes/squeezenet/b1": integrated("squeezenet", False),
         "integrated gradients, as it comes/resnet18/b1": integrated("resnet18", False),
         "integrated gradients, as it comes/tinynet/b1": integrated("tinynet", False),
+        "integrated gradients, as it comes/tinynet/b8": integrated("tinynet", False, 8),
         "DeepLIFT/tinynet/b4": gradient("tinynet", 4, "deeplift", "DeepLift"),
         "occlusion, as it comes/resnet18 at 112/b1": occlusion("resnet18", 112, 16, 8, 1),
         "occlusion, batches of 16/resnet18 at 112/b1": occlusion("resnet18", 112, 16, 8, 16),
