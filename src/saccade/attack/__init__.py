@@ -30,6 +30,7 @@ from saccade.attack.evaluate import (
 )
 from saccade.attack.linear import linear_attack
 from saccade.attack.make_adversarial import Fooled, make_adversarial_attack
+from saccade.attack.surrogates import Ensemble, InTurn, vicinity
 
 __all__ = [
     "ATTACKS",
@@ -39,8 +40,10 @@ __all__ = [
     "AttackWarning",
     "Certificate",
     "Curve",
+    "Ensemble",
     "Evaluation",
     "Fooled",
+    "InTurn",
     "Interval",
     "Result",
     "Share",
@@ -64,5 +67,6 @@ __all__ = [
     "smoothed",
     "survey",
     "verify",
+    "vicinity",
     "write_report",
 ]
