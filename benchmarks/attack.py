@@ -11,6 +11,8 @@ installed: on 200 test pictures spread evenly over the classes, of the networks 
 `--networks` takes others, also files of weights. Each mode is a cell of its own, which tells the pictures that
 withstand it; `--modes` takes some.
 
+Transfer: what is found on `cifar-resnet20`, or on networks around it (LGV), shown to `fast94`.
+
 DeepFool (L2, all ten classes) beside adversarial-library and torchattacks, where these are installed, on 64 test
 pictures of CIFAR-10: how far the boundary is said to be, and the median ratio of times.
 """
@@ -25,6 +27,7 @@ from itertools import product
 from typing import Any
 
 import attack_agreement
+import attack_transfer
 import torch
 from common import Results, arguments, pictures_of, prepare, table
 from torch import Tensor
@@ -37,7 +40,7 @@ from saccade.networks import Network, load
 
 BATCH = 32  # what is fast on a CPU
 Attack = Callable[[Tensor, Tensor], Tensor]
-PARTS = ("pgd", "autoattack", "deepfool")
+PARTS = ("pgd", "autoattack", "deepfool", "transfer")
 MODES = ("official", "standard", "fast")
 NETWORKS = {"tinynet": 8 / 255, "tinynet-robust": 3 / 255}
 
@@ -253,7 +256,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         attack_agreement.measure(results, options.networks, options.modes, count, smoke=options.smoke)
     if "deepfool" in options.parts:
         measure_deepfool(results, rounds=rounds, smoke=options.smoke)
-    body = [pgd_table(results), attack_agreement.page(results), deepfool_table(results)]
+    if "transfer" in options.parts:
+        count, data = (8, "synthetic") if options.smoke else (500, "cifar10-jpeg")
+        attack_transfer.measure(results, count, data, smoke=options.smoke)
+    body = [
+        pgd_table(results),
+        attack_agreement.page(results),
+        deepfool_table(results),
+        attack_transfer.page(results),
+    ]
     results.write_page("Attacks beside other libraries", "\n\n".join(part for part in body if part))
 
 
