@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from saccade import console
-from saccade.cli_attack_certify import attack
+from saccade import cli_attack_certify, cli_attack_corruptions, console  # noqa: F401 - the first two add commands
+from saccade.cli_attack import attack
 from saccade.cli_caption import caption
 from saccade.cli_explain import explain
 from saccade.cli_imagine import imagine

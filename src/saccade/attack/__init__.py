@@ -15,6 +15,15 @@ from saccade.attack.certify import (
     survey,
     verify,
 )
+from saccade.attack.corruptions import (
+    CORRUPTIONS,
+    Corrupted,
+    Corruption,
+    MeanShare,
+    corrupt,
+    draw_corruptions,
+    evaluate_corruptions,
+)
 from saccade.attack.draw import draw_attack
 from saccade.attack.engine import AttackWarning, Result
 from saccade.attack.evaluate import (
@@ -34,25 +43,32 @@ from saccade.attack.surrogates import Ensemble, InTurn, vicinity
 
 __all__ = [
     "ATTACKS",
+    "CORRUPTIONS",
     "PGD",
     "SUITES",
     "Attack",
     "AttackWarning",
     "Certificate",
+    "Corrupted",
+    "Corruption",
     "Curve",
     "Ensemble",
     "Evaluation",
     "Fooled",
     "InTurn",
     "Interval",
+    "MeanShare",
     "Result",
     "Share",
     "Smoothed",
     "Survey",
     "Verdict",
     "certify",
+    "corrupt",
     "draw_attack",
+    "draw_corruptions",
     "evaluate",
+    "evaluate_corruptions",
     "export_8bit",
     "export_found",
     "fgsm",

@@ -32,11 +32,11 @@ class Share:
         return f"{self.value:.1%} ({low:.1%} to {high:.1%}, n={self.of})"
 
 
-def wilson(count: int, of: int, *, confidence: float = 0.95) -> tuple[float, float]:
+def wilson(count: float, of: int, *, confidence: float = 0.95) -> tuple[float, float]:
     """The shares p of all pictures for which `count` of `of` drawn ones would be no surprise.
 
     Those are the p whose normal approximation does not reject what was seen: |count / of - p| is at most z times
-    sqrt(p (1 - p) / of). Wilson 1927, doi:10.1080/01621459.1927.10502953.
+    sqrt(p (1 - p) / of). `count` may be the mean of several. Wilson 1927, doi:10.1080/01621459.1927.10502953.
 
     Raises `SaccadeError` unless 0 <= count <= of, of > 0 and 0 < confidence < 1.
     """
