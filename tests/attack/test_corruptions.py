@@ -249,6 +249,15 @@ def test_jpeg_is_pillows(photo: Tensor) -> None:
             assert torch.equal((255 * new).round().byte(), wanted)
 
 
+def test_jpeg_of_jpeg_of_quality_75_is_rougher_just_above_50_than_below(photo: Tensor) -> None:
+    once = digital.jpeg(photo, drawn(), 75)
+    before, above, below = (
+        x.diff(dim=3).abs().mean().item()
+        for x in (once, digital.jpeg(once, drawn(), 52), digital.jpeg(once, drawn(), 48))
+    )
+    assert below < before < above
+
+
 # All
 
 

@@ -20,10 +20,14 @@ def corrupt(
 
     Severities are those of CIFAR-10-C at 32 pixels and of ImageNet-C at 224; `levels.constants` says what holds for
     other sizes, the shorter side counting. What comes out depends on the seed, the name, the severity, the picture and
-    its number, and on nothing else. Departures from what was published: frost is drawn, not photographed, and elastic
-    has even severities, so figures of these two cannot be compared with published ones; glass scatters pixels at once
-    and not one after another; blurs have disc edges and streaks between pixels, and continue the border outside; grey,
-    which pales snow, is that of BT.709; nothing is rounded to 8 bits (but for JPEG) or stored as JPEG afterwards.
+    its number, and on nothing else (but roundings in the last place).
+
+    Departures from what was published: frost is drawn, not photographed, and elastic has even severities, so figures of
+    these two cannot be compared with published ones; glass scatters pixels at once and not one after another; blurs
+    have disc edges and streaks between pixels, and continue the border outside; grey, which pales snow, is that of
+    BT.709; nothing is rounded to 8 bits (but for JPEG) or stored as JPEG afterwards. As published, not every severity
+    changes pictures more than the one before: those of glass at 32 pixels do not, nor 3 of snow at 224, and frost
+    darkens ever more of what it does not cover.
 
     Args:
         pictures: (N, 3, H, W) in [0, 1], float32 or float64, meant to be of 16 to 512 pixels a side.
