@@ -17,7 +17,7 @@ from saccade.networks.fused import Fused
 
 @pytest.fixture(autouse=True)
 def narrow_is_wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(winograd, "WIDE", 6)
+    monkeypatch.setattr(winograd, "WIDE", {False: 6, True: 6})
     monkeypatch.setattr(winograd, "onednn_is_far_faster", lambda: False)
 
 

@@ -67,10 +67,12 @@ def test_products_by_either_library_are_the_same(monkeypatch: pytest.MonkeyPatch
     torch.testing.assert_close(found, plain, rtol=1e-4, atol=1e-5)
 
 
-def test_it_is_used_where_it_saves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Later where convolutions are fast: with more channels, and more tiles for their larger cost."""
-    wide = winograd.WIDE
-    for far, used in ((False, [True, True, True, False, False]), (True, [False, True, False, False, False])):
+@pytest.mark.parametrize("amx", [False, True])
+def test_it_is_used_where_it_saves(monkeypatch: pytest.MonkeyPatch, amx: bool) -> None:
+    """Later where convolutions are fast: with more channels, and more tiles for the larger cost of the weights."""
+    monkeypatch.setattr(winograd, "AMX", amx)
+    for far in (False, True):
         monkeypatch.setattr(winograd, "onednn_is_far_faster", lambda far=far: far)
-        asked = ((wide, wide, 1000), (256, 256, 1000), (256, 256, 200), (256, wide - 1, 1000), (256, 256, 20))
-        assert [winograd.pays(*one) for one in asked] == used
+        asked = ((64, 64, 1000), (64, 128, 1000), (128, 128, 1000), (128, 128, 200), (256, 63, 1000), (256, 256, 20))
+        narrow = not (amx or far)
+        assert [winograd.pays(*one) for one in asked] == [narrow, narrow, True, not far, False, False]

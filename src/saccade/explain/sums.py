@@ -19,12 +19,16 @@ Points = Callable[[slice, slice], Float[Tensor, "k n 3 h w"]]
 """Which of the pictures and which of the points, to k points of n pictures."""
 
 PIXELS = 200_000
-"""So many at once are faster than fewer, on a CPU too, as long as 16 pictures hold no more."""
+"""So many at once are faster than fewer, on a CPU too."""
+
+ROWS = 25
+"""As many pictures are, whatever their size, if they fit into memory."""
 
 
 def rows_at_once(question: Question, count: int, batch_size: int | None) -> int:
     """How many rows to run at a time, of `count` made from each picture; the network is learnt for them if many."""
-    size = chunk_rows(question.network, question.x, batch_size, pixels=PIXELS)
+    pixels = max(PIXELS, ROWS * question.x[0, 0].numel())
+    size = chunk_rows(question.network, question.x, batch_size, pixels=pixels)
     question.learn(count * len(question.x))
     return size
 

@@ -10,23 +10,25 @@ from functools import cache, cached_property
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from saccade.engine.product import onednn_is_far_faster, prepared
+from saccade.engine.product import onednn_is_far_faster, prepared, product
 
 Places = Callable[[Float[Tensor, "36 m c"]], Float[Tensor, "36 m d"]]
 """Multiplies by the transformed weights of each place."""
 
-WIDE = 128 if getattr(torch.cpu, "_is_amx_tile_supported", bool)() else 64
-"""Channels in and out from which on the transforms cost less than they save, on a CPU; more with AMX."""
+AMX = bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
 
-TILES = 128
+WIDE = {False: 64, True: 128}
+"""Channels in and out from which on the transforms cost less than they save, on a CPU; more where convolutions are fast
+themselves: with AMX, and where `onednn_is_far_faster`."""
+
+TILES = {False: 128, True: 512}
 """Tiles of 4 x 4 in all runs from which on it saves more than the transform of the weights costs."""
 
-FAST, FAST_TILES = 2**15, 512
-"""The same where convolutions are as fast as `onednn_is_far_faster` tells; the first is channels in times out."""
+OFTEN = 8
+"""Products with the same weights from which on it pays to bring them into another order."""
 
 AT_ONCE = 2**18
 """Transformed values at a time, if weights are no more: what stays in a processor's caches."""
@@ -34,9 +36,10 @@ AT_ONCE = 2**18
 
 def pays(cin: int, cout: int, tiles: int) -> bool:
     """Whether the transforms cost less than they save, on this machine's CPU in float32, for so many tiles in all."""
-    if min(cin, cout) < WIDE or tiles < TILES:
+    if min(cin, cout) < WIDE[AMX] or tiles < TILES[False]:
         return False
-    return not onednn_is_far_faster() or (cin * cout >= FAST and tiles >= FAST_TILES)
+    far = onednn_is_far_faster()
+    return min(cin, cout) >= WIDE[AMX or far] and tiles >= TILES[far]
 
 
 _INPUT = ((4, 0, -5, 0, 1, 0), (0, -4, -4, 1, 1, 0), (0, 4, -4, -1, 1, 0), (0, -2, -1, 2, 1, 0), (0, 2, -1, -2, 1, 0),
@@ -93,16 +96,20 @@ def _convolved(x: Tensor, d: int, times: Places, bias: Tensor | None, relu: bool
     down, across = -(-h // 4), -(-w // 4)
     found = x.new_empty(n, 4 * down, 4 * across, d)
     into, out = _both(_INPUT, x.dtype, x.device), _both(_OUTPUT, x.dtype, x.device)
+    mixed = product if _fast(x) else torch.mm
     rows = max(1, max(AT_ONCE, 36 * c * d) // (36 * down * across * max(c, d)))
     for some, result in zip(torch.split(x.permute(0, 2, 3, 1), rows), torch.split(found, rows), strict=True):
         m = len(some)
-        padded = F.pad(some, (0, 0, 1, 4 * across + 1 - w, 1, 4 * down + 1 - h)).contiguous()
+        padded = x.new_empty(m, 4 * down + 2, 4 * across + 2, c)
+        padded[:, 1 : h + 1, 1 : w + 1] = some
+        for border in (padded[:, 0], padded[:, h + 1 :], padded[:, :, 0], padded[:, :, w + 1 :]):
+            border.zero_()
         by_row, by_line, by_place, by_channel = padded.stride()
         tiles = padded.as_strided(
             (6, 6, m, down, across, c), (by_line, by_place, by_row, 4 * by_line, 4 * by_place, by_channel)
         )
-        values = torch.mm(into, tiles.reshape(36, -1)).view(36, -1, c)
-        values = torch.mm(out, times(values).view(36, -1)).view(-1, d)
+        values = mixed(into, tiles.reshape(36, -1)).view(36, -1, c)
+        values = mixed(out, times(values).view(36, -1)).view(-1, d)
         if bias is not None:
             values.add_(bias)
         if relu:
@@ -112,15 +119,23 @@ def _convolved(x: Tensor, d: int, times: Places, bias: Tensor | None, relu: bool
     return found[:, :h, :w].permute(0, 3, 1, 2)
 
 
+def _fast(x: Tensor) -> bool:
+    return x.dtype == torch.float32 and x.device.type == "cpu" and onednn_is_far_faster()
+
+
 def _places(weights: Float[Tensor, "36 c d"]) -> Places:
-    if weights.dtype != torch.float32 or weights.device.type != "cpu" or not onednn_is_far_faster():
+    if not _fast(weights):
         return lambda values: torch.bmm(values, weights)
-    each = [prepared(weight, 2**20) for weight in weights]
+    calls, each = 0, []
 
     def one_by_one(values: Tensor) -> Tensor:
+        nonlocal calls, each
+        calls += 1
+        if calls == OFTEN:
+            each = [prepared(weight, 2**20) for weight in weights]
         found = values.new_empty(*values.shape[:2], weights.shape[2])
-        for place, times, value in zip(found, each, values, strict=True):
-            place.copy_(times(value, None))
+        for place, value in enumerate(values):
+            found[place] = each[place](value, None) if each else product(value, weights[place])
         return found
 
     return one_by_one
