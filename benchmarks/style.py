@@ -62,10 +62,10 @@ class Settings:
     looks: int = 300
     memory: tuple[int, int] = (64, 768)
     large: int = 4096
-    pyramid: tuple[int, int, int] = (1024, 256, 100)  # the side, the smallest side, looks of the plain loop
+    pyramid: tuple[int, int, int, int] = (1024, 512, 500, 800)  # the side, the smallest, looks of the plain loop, ours
 
 
-SMOKE = Settings(("tiny",), (("noise", "waves"),), 48, 40, (32, 48), 64, (64, 32, 20))
+SMOKE = Settings(("tiny",), (("noise", "waves"),), 48, 40, (32, 48), 64, (64, 32, 20, 20))
 
 
 def halves() -> bool:
@@ -79,8 +79,8 @@ def descend(
     """Ours: the same objective; the last tenth in float32. `between` goes on in every pause."""
     begun = time.process_time()
     low = Objective(Eye(network, PRESET, dtype=torch.bfloat16 if halves() else None), content, [style])
-    exact = Objective(Eye(network, PRESET), content, [style])
-    size, finish = (content.shape[2], content.shape[3]), max(1, looks // 10)
+    exact = Objective(Eye(network, PRESET, dtype=torch.float32), content, [style])
+    size, finish = (content.shape[2], content.shape[3]), max(1, looks // 10)  # as `style_transfer` does
     trace.points.append((0, 0.0, content.clone()))
 
     def told(moment: Any) -> None:
@@ -98,7 +98,13 @@ def descend(
             low,
             content,
             stages=[Stage(size, looks - finish, low), Stage(size, finish, exact)],
-            rule=LBFGS(rate=0.02 * content[0].numel() ** 0.5, low=0.0, high=1.0, noise=ROUNDING if halves() else 0.0),
+            rule=LBFGS(
+                rate=0.02 * content[0].numel() ** 0.5,
+                low=0.0,
+                high=1.0,
+                held=False,
+                noise=ROUNDING if halves() else 0.0,
+            ),
             callback=told,
         )
     trace.seconds += time.process_time() - begun
@@ -140,7 +146,7 @@ def descent(name: str, pair: tuple[str, str], settings: Settings, *, wolfe: bool
         network,
         content,
         style,
-        settings.looks,
+        3 * settings.looks // 2,
         ours,
         descend_plainly(model, content, settings.looks, plain, wolfe=wolfe),
     )
@@ -173,7 +179,7 @@ def descent(name: str, pair: tuple[str, str], settings: Settings, *, wolfe: bool
 
 def pyramid(name: str, pair: tuple[str, str], settings: Settings) -> dict[str, Any]:
     """The plain loop at one size, then ours from small to large in the same time."""
-    side, smallest, looks = settings.pyramid
+    side, smallest, looks, steps = settings.pyramid
     network = network_of(name)
     content, style = (picture_of(each, side) for each in pair)
     plain = Trace()
@@ -187,7 +193,7 @@ def pyramid(name: str, pair: tuple[str, str], settings: Settings) -> dict[str, A
         return time.process_time() - begun > plain.seconds
 
     found = style_transfer(
-        content, style, network=network, preset=PRESET, steps=looks, smallest=smallest, tile=0, stop=late
+        content, style, network=network, preset=PRESET, steps=steps, smallest=smallest, tile=0, stop=late
     )
     seconds = time.process_time() - begun
     judge = judge_of(network, content, style)

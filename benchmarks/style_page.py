@@ -57,8 +57,8 @@ def page(results: Results) -> str:
             "## To the same loss",
             "Time is processor seconds; a look is one value with its gradient. Ours is `optimise` with L-BFGS in "
             "the box [0, 1] (memory 10), the network in 16 bits where that is faster, the last tenth of the looks in "
-            "float32. Its time includes the targets, that of the plain loop does not. Losses are of recorded pictures, "
-            "one every ten looks, so a crossing is known to ten looks.",
+            "float32; it may look half as often again. Its time includes the targets, that of the plain loop does not. "
+            "Losses are of recorded pictures, one every ten looks, so a crossing is known to ten looks.",
             descents(results, "descent/"),
             f"The two programs' objectives differ by {max(v['objectives apart'] for v in ends):.0e} of their value at "
             f"the start; the final losses by up to {off:.0e} from those that `score` finds in float64.",
@@ -71,7 +71,7 @@ def page(results: Results) -> str:
             descents(results, "wolfe/"),
         ]
     for key in (key for key in cells if key.startswith("pyramid/")):
-        v, (side, smallest, _) = cells[key]["values"], cells[key]["settings"]["sizes"]
+        v, (side, smallest, *_) = cells[key]["values"], cells[key]["settings"]["sizes"]
         rows = [
             ["plain", v["looks plain"], f"{v['seconds plain']:.0f}", f"{v['final plain']:.4f}"],
             [
@@ -116,8 +116,7 @@ def page(results: Results) -> str:
         minutes = f", {v['minutes']:.1f} minutes on the wall clock beside other work" if "minutes" in v else ""
         parts += [
             "## Large",
-            f"{v['width']} x {v['height']} pixels in tiles with Adam, four steps at half the size, two at the full: a"
-            " "
+            f"{v['width']} x {v['height']} pixels in tiles with Adam, two steps at half the size, two at the full: a "
             f"peak of {v['bytes'] / 2**30:.2f} GiB, {v['cpu seconds'] / 60:.1f} minutes of the processor{minutes}.",
         ]
     return "\n\n".join(parts)

@@ -47,6 +47,36 @@ def test_the_moves_are_those_of_pytorchs():
         assert (points[k + 1] - points[k] - move).norm() < 1e-3 * move.norm()
 
 
+def test_unheld_the_moves_are_those_of_pytorchs_whose_picture_is_clamped_between_steps():
+    """Of a bowl whose middle lies outside in many values."""
+
+    def outside(x: Tensor) -> Tensor:
+        return bowl(1.5 * x - 0.5)
+
+    start = pictures(1).clamp(0.55, 0.6)
+    points = [start]
+    leaf = start.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(outside(leaf).sum(), leaf)
+    rate = float(min(1.0, 1 / slope.abs().sum()) * slope.norm())
+    rule = LBFGS(rate, low=0.55, high=0.6, held=False, noise=1e9)  # nothing is taken back, as there
+    optimise(outside, start, steps=12, rule=rule, callback=lambda m: points.append(m.pictures))
+    x = pictures(1).clamp(0.55, 0.6).requires_grad_()
+    theirs = torch.optim.LBFGS([x], lr=1, max_iter=1, history_size=10)
+
+    def closure() -> Tensor:
+        theirs.zero_grad()
+        loss = -outside(x).sum()
+        loss.backward()
+        return loss
+
+    for k in range(12):
+        theirs.step(closure)
+        with torch.no_grad():
+            x.clamp_(0.55, 0.6)
+        torch.testing.assert_close(points[k + 1], x.detach(), rtol=0, atol=1e-6)
+    assert ((x == 0.55) | (x == 0.6)).double().mean() > 0.3
+
+
 def test_rosenbrocks_valley():
     def valley(x: Tensor) -> Tensor:
         a, b = x.flatten(1)[:, 0::2], x.flatten(1)[:, 1::2]

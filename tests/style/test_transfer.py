@@ -104,7 +104,7 @@ def test_it_stops_when_asked(network: Network) -> None:
 
 
 def test_sizes_double_up_to_the_last() -> None:
-    assert plan((512, 256), 50, 128) == [((128, 64), 200), ((256, 128), 100), ((512, 256), 50)]
+    assert plan((512, 256), 50, 128) == [((128, 64), 50), ((256, 128), 50), ((512, 256), 50)]
     assert plan((40, 100), 50, 128) == [((40, 100), 50)]
 
 

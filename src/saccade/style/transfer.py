@@ -100,7 +100,7 @@ def style_transfer(
             content before.
         start: "content", "noise", a number between (0.3 is three tenths noise), or a picture of the content's shape.
         optimiser: "lbfgs", or "adam" whose steps are averaged and which needs a fifth of the memory.
-        steps: looks at the picture at its full size; smaller sizes are given more, see `plan`.
+        steps: looks at the picture at each size, see `plan`.
         smallest: longer side of the first size.
         content_layers, style_layers: dotted names, instead of those of the preset.
         precision: "bf16" runs the network in 16 bits but for the last steps; "auto" does so where the processor is
@@ -129,7 +129,8 @@ def style_transfer(
     net = load(network).to(several[0].device) if isinstance(network, str) else network
     chosen = _chosen(find_preset(preset), content_weight, style_weight, content_layers, style_layers)
     half = choose_precision(several[0].device, precision).name == "bf16"
-    fast, exact = (Eye(net, chosen, dtype=torch.bfloat16 if low else None) for low in (half, False))
+    usual = several[0].dtype if several[0].device.type == "cpu" else None  # its layout is the faster one there
+    fast, exact = (Eye(net, chosen, dtype=torch.bfloat16 if low else usual) for low in (half, False))
     until = time.monotonic() + seconds if seconds is not None else None
 
     def enough(moment: Moment) -> bool:
@@ -154,7 +155,7 @@ def style_transfer(
             stages.append(Stage(at, count - finish, partial(current.score, fast)))
             stages.append(Stage(at, finish, partial(current.score, exact)))
         rule: Rule = LBFGS(
-            rate=0.02 * (3 * side[0] * side[1]) ** 0.5, low=0.0, high=1.0, noise=ROUNDING if half else 0.0
+            rate=0.02 * (3 * side[0] * side[1]) ** 0.5, low=0.0, high=1.0, held=False, noise=ROUNDING if half else 0.0
         )
         if optimiser == "adam":
             rule = Adam(0.02, (0.9, 0.99), carried=True)
@@ -221,16 +222,14 @@ class _Current:
 def plan(size: tuple[int, int], steps: int, smallest: int = 128) -> list[tuple[tuple[int, int], int]]:
     """The sizes (height, width) to work through and the steps at each: twice as large each time, up to `size`.
 
-    A size has half as many pixels a side and twice the steps of the next, so that all smaller sizes together cost about
-    as much as the last.
+    A size has half as many pixels a side as the next and as many steps, so that all smaller sizes together cost a third
+    of the last. More steps there make the result no better: the next size begins far from where they ended.
     """
     longer = max(size)
     levels = 0
     while longer / 2 ** (levels + 1) >= smallest and min(size) / 2 ** (levels + 1) >= LEAST:
         levels += 1
-    return [
-        (fitted(size, max(1, round(longer / 2**level))), steps * min(4, 2**level)) for level in range(levels, -1, -1)
-    ]
+    return [(fitted(size, max(1, round(longer / 2**level))), steps) for level in range(levels, -1, -1)]
 
 
 def fitted(size: tuple[int, int], longer: int | None) -> tuple[int, int]:

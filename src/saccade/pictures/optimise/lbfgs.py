@@ -19,15 +19,20 @@ class LBFGS(Rule):
     noise: by how much of itself a score may be wrong, as in 16 bits; a step that seems to lose no more is not taken
     back (relaxed Armijo condition; Shi et al. 2022, arXiv:2010.04352), where it would otherwise end in halvings.
 
-    low, high: bounds of the values, if both are given. Values at a bound that would leave it are held, the others make
-    the step, which is then cut at the bounds (projected quasi-Newton, Bertsekas 1982): the model learns from the step
-    that was really made.
+    low, high: bounds of the values, if both are given; steps are cut there.
+
+    held: values at a bound that would leave it are held, the others make the step, and the model learns from the step
+    that was really made (projected quasi-Newton, Bertsekas 1982): this finds the least within the bounds. False: the
+    model knows nothing of the bounds and learns from the step that was wanted, as where PyTorch's optimiser is given a
+    picture that is clamped between its steps (its tutorial on style transfer). Where many values lie at a bound this is
+    lower after some hundred steps, but need not end at the least.
     """
 
     rate: float = 1.0
     memory: int = 10
     low: float | None = None
     high: float | None = None
+    held: bool = True
     noise: float = 0.0
 
     def __call__(self, values: Tensor, score: Tensor, gradient: Tensor, state: State) -> Tensor:
@@ -51,7 +56,7 @@ class LBFGS(Rule):
 
     def _learn(self, x: Tensor, g: Tensor, score: Tensor, state: State) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Take the last step into the history; where it was no good, go back to where it began."""
-        move, turn = x - state["x"], state["g"] - g
+        move, turn = x - state["x"] if self.held else state["way"], state["g"] - g
         good = score >= state["score"] + 1e-4 * (state["g"] * move).sum(1) - self.noise * state["score"].abs()
         bend = (move * turn).sum(1)
         useful = good & (bend > 1e-10 * turn.square().sum(1))
@@ -70,7 +75,7 @@ class LBFGS(Rule):
     def _model(self, x: Tensor, g: Tensor, state: State) -> Tensor:
         """The inverse curvature times the gradient (two-loop recursion), on the values that are free to move."""
         free = None
-        if self.low is not None and self.high is not None:
+        if self.held and self.low is not None and self.high is not None:
             free = ~((x <= self.low) & (g < 0) | (x >= self.high) & (g > 0))
             g = g * free
         fresh = self.rate / g.norm(dim=1).clamp(min=1e-30)
