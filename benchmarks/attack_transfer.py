@@ -55,14 +55,16 @@ def measure(results: Results, count: int, data: str, *, smoke: bool) -> None:
     steps, epochs = (2, 1) if smoke else (STEPS, EPOCHS)
     about = {"eps": EPS, "count": count, "data": data, "source": SOURCE, "target": TARGET}
     for name in ATTACKS:
-        attack = find_attack(name).set(steps=steps, stop=False)
+        attack = find_attack(name).set(steps=steps, alpha=EPS / 10, stop=False)
         run = partial(transfer, attack, source, target, x, labels)
         results.measure(f"transfer/{name}", {**about, "steps": steps}, run)
 
     def walked() -> dict[str, Any]:
         train = pictures_of("synthetic" if smoke else data, "train", count=64 if smoke else 0)
         members = vicinity(source, train, epochs=epochs, batch_size=32 if smoke else 256)
-        found = transfer(find_attack("bim").set(steps=steps, stop=False), InTurn(members), target, x, labels)
+        found = transfer(
+            find_attack("bim").set(steps=steps, alpha=EPS / 10, stop=False), InTurn(members), target, x, labels
+        )
         return {**found, "members": len(members)}
 
     results.measure("transfer/lgv", {**about, "steps": steps, "epochs": epochs}, walked)

@@ -78,8 +78,10 @@ def vicinity(
     LGV, Gubri and others 2022 (arXiv:2207.13129): what fools networks from all over this flat region of weights
     transfers better than what fools the one in its middle. Attack them `InTurn`:
 
-        attack = find_attack("bim").set(steps=50, stop=False)
+        attack = find_attack("bim").set(eps=8 / 255, alpha=0.8 / 255, steps=50, stop=False)
         found = attack(InTurn(vicinity(network, images)), pictures, labels)
+
+    with steps long enough that the ball's edge is reached although the networks do not all agree.
 
     Args:
         network: trained; it stays as it is.

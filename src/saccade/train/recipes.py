@@ -174,7 +174,7 @@ _CIFAR_CERTIFIED = Recipe(
     "cifar-certified",
     "strided",
     "cifar10",
-    epochs=60,
+    epochs=40,
     batch_size=128,
     optimiser="adamw",
     lr=1e-3,
