@@ -43,10 +43,10 @@ def test_commands_run(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert arguments[1] in DATASETS
         return
     if verb == "attack" and "--data" in arguments:
-        corruptions = arguments[0] == "corruptions"
-        load(arguments[1 if corruptions else 0])
+        below = arguments[0] in ("corruptions", "certify")
+        load(arguments[1 if below else 0])
         assert arguments[arguments.index("--data") + 1] in DATASETS
-        assert corruptions or arguments[arguments.index("--suite") + 1] in SUITES
+        assert below or arguments[arguments.index("--suite") + 1] in SUITES
         return
     if [verb, *arguments[:1]] == ["explain", "scoreboard"]:
         load(arguments[1])

@@ -246,7 +246,7 @@ def models(
         return
     for row in catalogue():
         state = "here" if row.found else "to download"
-        facts = [f"{row.parameters / 1e6:.1f} M parameters", f"{row.megabytes:.0f} MB", state]
+        facts = [f"{row.parameters / 1e6:.1f} M parameters", f"{row.megabytes:.1f} MB", state]
         console.entry(row.name, facts, [row.accuracy, row.source, row.licence])
 
 

@@ -13,7 +13,7 @@ __all__ = ["attack"]  # with this command added
 
 
 @attack.command(
-    epilog="Examples: `saccade attack certify runs/cifar-certified/final.safetensors --data cifar10` · "
+    epilog="Examples: `saccade attack certify cifar-certified --data cifar10` · "
     "`saccade attack certify runs/noisy/best.safetensors --data cifar10 --method smoothing --std 0.25`"
 )
 def certify(

@@ -32,7 +32,8 @@ def test_weights_card_log_and_recipe_belong_together(name: str) -> None:
     network = load(name)
     assert (SHIPPED / f"{name}.safetensors").stat().st_size <= 10e6
     recipe = Recipe.from_dict(network.meta["recipe"])
-    assert replace(recipe, data=RECIPES[recipe.name].data) == RECIPES[recipe.name]
+    ours = RECIPES[recipe.name]  # whose precision is chosen by timing, or given for a busy machine
+    assert replace(recipe, data=ours.data, precision=ours.precision) == ours
     card = (SHIPPED / f"{name}.md").read_text("utf-8")
     assert f"{sum(p.numel() for p in network.parameters()):,} parameters" in card
     assert f"{network.meta['metrics']['test']['accuracy']:.1%} top-1" in card
