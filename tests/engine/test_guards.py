@@ -1,10 +1,12 @@
 """Whatever happens inside a guard, the network and the random generators are as before."""
 
+import os
+
 import pytest
 import torch
 from torch import nn
 
-from saccade.engine.guards import evaluating, frozen, random_state
+from saccade.engine.guards import evaluating, frozen, output_to_error, random_state
 
 
 class Boom(Exception):
@@ -77,3 +79,15 @@ def test_random_state_is_put_back(fails):
     except Boom:
         assert fails
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_what_native_code_prints_goes_to_standard_error(capfd):
+    print("before")
+    with output_to_error():
+        os.write(1, b"of its own accord\n")
+    with pytest.raises(Boom), output_to_error():
+        raise Boom
+    print("after")
+    out, err = capfd.readouterr()
+    assert out == "before\nafter\n"
+    assert err == "of its own accord\n"

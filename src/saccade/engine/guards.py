@@ -1,5 +1,7 @@
 """Leave no trace: states of a network and of the random generators that are put back afterwards."""
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -46,6 +48,26 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for layer, mode in modes:
             layer.training = mode
+
+
+@contextmanager
+def output_to_error() -> Iterator[None]:
+    """What native code writes to the standard output of the process goes to its standard error for the time.
+
+    For libraries that print of their own accord: somebody may be reading JSON there.
+    """
+    sys.stdout.flush()
+    try:
+        kept = os.dup(1)
+    except OSError:  # there is no standard output
+        yield
+        return
+    try:
+        os.dup2(2, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from saccade.attack.certify.linear_bounds import check_method
 from saccade.attack.certify.program import Program, check_exact
 from saccade.attack.noise import no_attack
 from saccade.attack.question import Budget, check_pictures, check_settings, per_picture
-from saccade.engine.guards import evaluating
+from saccade.engine.guards import evaluating, output_to_error
 from saccade.networks.bounds.intervals import Interval, Ranges
 from saccade.networks.bounds.lines import Method, lowest_leads, tighten
 from saccade.networks.bounds.steps import Tape
@@ -120,7 +120,8 @@ def _answers(
     for rival in rivals:
         aim = torch.zeros(1, *tape.shapes[-1], dtype=torch.float64)
         aim[0, label], aim[0, rival] = 1, -1
-        points, none = _solve(program, *program.form(len(tape.steps), aim), end - time.monotonic())
+        with output_to_error():  # HiGHS prints a line at times
+            points, none = _solve(program, *program.form(len(tape.steps), aim), end - time.monotonic())
         for pixels in points:
             yield torch.as_tensor(pixels).view(1, *tape.shapes[0]), False
         proved = proved and none
