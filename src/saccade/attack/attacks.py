@@ -38,6 +38,7 @@ from saccade.attack.spread import Patchwise, gaussian_kernel
 from saccade.attack.spsa import nes, spsa
 from saccade.attack.square import square
 from saccade.attack.views import Diverse, Noise, Repeats, Scales
+from saccade.attack.zoo import zoo
 from saccade.errors import SaccadeError
 from saccade.networks.targets import Target
 
@@ -149,6 +150,7 @@ _LIST = [
     Attack("nes", "NES", nes, "arXiv:1804.08598", ("linf", "l2")),
     Attack("simba", "SimBA", simba, "arXiv:1905.07121", ("l2",)),
     Attack("simba-dct", "SimBA-DCT", simba, "arXiv:1905.07121", ("l2",), settings={"basis": "dct"}),
+    Attack("zoo", "ZOO", zoo, "arXiv:1708.03999", ("l2",)),
     Attack("one-pixel", "one pixel", one_pixel, "arXiv:1710.08864", ("l0",)),
     Attack("pixle", "Pixle", pixle, "arXiv:2202.02236", ("l0",)),
     Attack("boundary", "Boundary Attack", boundary, "arXiv:1712.04248", ("l2",)),
