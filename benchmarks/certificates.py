@@ -134,7 +134,8 @@ def page(results: Results) -> str:
             passed += sum(low > high for low, high in zip(looser, tighter, strict=True))
         rows.append([ABOUT[name], share(proofs["ibp"]["right"]), *map(share, order), share(proofs["exact"]["open"])])
         every = (*proofs.values(), *attacks.values())
-        times.append([ABOUT[name], *(f"{1000 * one['seconds']:.3g}" for one in every)])
+        spent = [1000 * one["seconds"] for one in every]
+        times.append([ABOUT[name], *(f"{time:.0f}" if time >= 10 else f"{time:.1f}" for time in spent)])
     about = results.cells["proof/plain/exact"]["settings"]
     noise = results.cells["smoothing/noise"]
     radii = noise["values"]["shares"]
