@@ -44,7 +44,7 @@ class Ensemble(nn.Module):
 
 
 class InTurn(Ensemble):
-    """The same, but of each look that needs a gradient only the next network is asked, so that many cost no more steps.
+    """The same, but each look that needs a gradient asks the next network alone, so that many cost no more than one.
 
     For attacks that make all their steps, `stop=False`; looks without a gradient, which judge, ask all.
     """
