@@ -94,7 +94,7 @@ def page(results: Results) -> str:
     head = ["attack", f"fools {about['source']}", f"then fools {about['target']}"]
     said = (
         f"What is found on one network and shown to another: {about['count']} test pictures of {about['data']}, Linf "
-        f"{255 * about['eps']:.0f}/255, {STEPS} steps of a tenth of that. The last column is of the pictures that the second "
-        "network reads right, with the interval that holds 95 %."
+        f"{255 * about['eps']:.0f}/255, {STEPS} steps of a tenth of that. The last column is of the pictures that the "
+        "second network reads right, with the interval that holds 95 %."
     )
     return f"{said}\n\n{table(head, rows)}"
