@@ -144,7 +144,8 @@ def page(results: Results) -> str:
         f"{about['count']} test pictures of {about['data']}, spread evenly; Linf {255 * about['eps']:.0f}/255; the "
         "network `strided` (two convolutions, two linear layers, 215,000 weights), trained in three ways. A share of "
         "200 pictures is known to within 7 points (95 %). Each column bounds the next from below: what is certified "
-        "stands under every attack, and what PGD leaves may still be fooled. CROWN is the better of lines and intervals.",
+        "stands under every attack, and what PGD leaves may still be fooled. CROWN is the better of lines and "
+        "intervals.",
         table(["trained", "clean", *names, "open in the exact search"], rows),
         f"Pictures that one column has and the next has not: {passed}.",
         "Milliseconds of one thread for each picture (the exact search: after PGD and CROWN, "

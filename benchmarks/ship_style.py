@@ -66,7 +66,7 @@ SCORED = ("tubingen", "golden_gate")
 """Photographs that no network was trained on."""
 
 SHOWN = {"starry-night": "rocket", "the-scream": "coffee", "shipwreck": "chelsea"}
-SIDE, STEPS = 512, 30
+SIDE, STEPS = 512, 60
 """The longer side of what is scored and shown, and how often the optimisation looks at it at that size."""
 
 LARGE, TURNS = (768, 1024), 5

@@ -39,6 +39,9 @@ OPERATION = "transfer style"
 MANY = 2048 * 2048
 """Pixels from which on a picture is looked at in tiles."""
 
+ENOUGH = 100
+"""Steps at a size that is not the last from which on more make the result no better."""
+
 LEAST = 16
 """Pixels that the shorter side of every size but the last must have."""
 
@@ -100,7 +103,7 @@ def style_transfer(
             content before.
         start: "content", "noise", a number between (0.3 is three tenths noise), or a picture of the content's shape.
         optimiser: "lbfgs", or "adam" whose steps are averaged and which needs a fifth of the memory.
-        steps: looks at the picture at each size, see `plan`.
+        steps: looks at the picture at its full size; for the smaller ones see `plan`.
         smallest: longer side of the first size.
         content_layers, style_layers: dotted names, instead of those of the preset.
         precision: "bf16" runs the network in 16 bits but for the last steps; "auto" does so where the processor is
@@ -222,14 +225,17 @@ class _Current:
 def plan(size: tuple[int, int], steps: int, smallest: int = 128) -> list[tuple[tuple[int, int], int]]:
     """The sizes (height, width) to work through and the steps at each: twice as large each time, up to `size`.
 
-    A size has half as many pixels a side as the next and as many steps, so that all smaller sizes together cost a third
-    of the last. More steps there make the result no better: the next size begins far from where they ended.
+    A size has half as many pixels a side as the next. Its steps are as many; where these are few, twice those of the
+    next up to a hundred, from which on more make the result no better, and four times at most.
     """
     longer = max(size)
     levels = 0
     while longer / 2 ** (levels + 1) >= smallest and min(size) / 2 ** (levels + 1) >= LEAST:
         levels += 1
-    return [(fitted(size, max(1, round(longer / 2**level))), steps) for level in range(levels, -1, -1)]
+    return [
+        (fitted(size, max(1, round(longer / 2**level))), max(steps, min(steps * min(4, 2**level), ENOUGH)))
+        for level in range(levels, -1, -1)
+    ]
 
 
 def fitted(size: tuple[int, int], longer: int | None) -> tuple[int, int]:
