@@ -18,7 +18,7 @@ from saccade.imagine import (
     Neuron,
     Objective,
 )
-from saccade.networks import Network, folded
+from saccade.networks import Network
 from saccade.networks.activations import activations
 
 LAYER = "stage2.unit1"
@@ -111,7 +111,8 @@ def test_sums_differences_and_multiples_are_those_of_the_parts(network):
 @pytest.mark.parametrize(("size", "runs"), [(None, 1), (1, 1), (3, 1), (None, 100), (3, 100)])
 def test_gradients_are_those_of_a_plain_call_also_in_parts(network, name, size, runs, monkeypatch):
     """Also where the network is learnt for many runs, and all its convolutions are wide enough for Winograd's."""
-    monkeypatch.setattr(folded, "WIDE", 2)
+    monkeypatch.setattr(winograd, "WIDE", {False: 2, True: 2})
+    monkeypatch.setattr(winograd, "onednn_is_far_faster", lambda: False)
     network.eval().requires_grad_(False)
     part = 0.5 * PARTS[name] + Layer("stage1")
     x = four().requires_grad_()
