@@ -18,7 +18,7 @@ from saccade.imagine import (
     Neuron,
     Objective,
 )
-from saccade.networks import Network
+from saccade.networks import Network, winograd
 from saccade.networks.activations import activations
 
 LAYER = "stage2.unit1"
