@@ -268,7 +268,8 @@ def _distance(now: Summary, target: Summary, statistic: Statistic) -> Tensor:
         scale = len(gram) if statistic.divide == "chw" else 1
         squares, size = ((one / scale).square() for one in (gram - gram_, gram_))
         apart = squares.mean() if statistic.reduce == "mean" else squares.sum()
-        return squares.sum() / size.sum() if statistic.relative else apart
+        least = torch.finfo(apart.dtype).tiny  # of a target that is zero everywhere
+        return squares.sum() / size.sum().clamp(min=least) if statistic.relative else apart
     if isinstance(statistic, GramMeanStd):  # Risser et al. 2017, arXiv:1701.08893
         return _distance(now, target, statistic.gram) + statistic.weight * _distance(now, target, statistic.mean_std)
     cov, cov_ = second - mean.outer(mean), second_ - mean_.outer(mean_)
