@@ -74,6 +74,25 @@ def test_figures_are_those_of_the_networks() -> None:
         assert stated == [round(100 * value, 1) for value in measured]
 
 
+def test_figures_of_the_small_networks_are_theirs() -> None:
+    told = " ".join(README.split())
+    for name, shares in (
+        ("fast94", ["test"]),
+        ("cifar-resnet20", ["test"]),
+        ("cifar-robust", ["test", "attacked"]),
+        ("cifar-certified", ["test", "certified"]),
+    ):
+        metrics = load(name).meta["metrics"]
+        found = {
+            "test": metrics["test"]["accuracy"],
+            "attacked": metrics["attacked"].get("Linf 8/255"),
+            "certified": metrics.get("certified", {}).get("accuracy"),
+        }
+        [stated] = re.findall(rf"\[`{name}`\]\(\S+\), ([^;\[]*)[;.]", told)
+        for share in shares:
+            assert f"{100 * found[share]:.1f} %" in stated, (name, share, stated)
+
+
 def test_links_lead_somewhere() -> None:
     pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), ROOT / "CONTRIBUTING.md", *SHIPPED.glob("*.md")]
     for page in pages:
