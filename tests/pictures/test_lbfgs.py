@@ -3,6 +3,7 @@
 import itertools
 import os
 import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,25 +26,39 @@ def bowl(x: Tensor) -> Tensor:
     return -(curve * (flat - 0.3).square() + (flat - 0.6) ** 4).sum(1)
 
 
-def test_the_moves_are_those_of_pytorchs():
-    start, points = pictures(1), [pictures(1)]
-    first = bowl(start.requires_grad_())
-    (slope,) = torch.autograd.grad(first.sum(), start)
-    rate = float(min(1.0, 1 / slope.abs().sum()) * slope.norm())  # the length of PyTorch's first step
-    optimise(bowl, start, steps=8, rule=LBFGS(rate), callback=lambda m: points.append(m.pictures))
-    x = pictures(1).requires_grad_()
-    theirs = torch.optim.LBFGS([x], lr=1, max_iter=1, history_size=10)
+def first_length(score: Callable[[Tensor], Tensor], start: Tensor) -> float:
+    """Of the first step of PyTorch's L-BFGS."""
+    leaf = start.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(score(leaf).sum(), leaf)
+    return float(min(1.0, 1 / slope.abs().sum()) * slope.norm())
+
+
+def pytorchs(score: Callable[[Tensor], Tensor], start: Tensor, low: float, high: float) -> Iterator[Tensor]:
+    """Where PyTorch's L-BFGS is after each step, the picture clamped between them."""
+    x = start.clone().requires_grad_()
+    rule = torch.optim.LBFGS([x], lr=1, max_iter=1, history_size=10)
 
     def closure() -> Tensor:
-        theirs.zero_grad()
-        loss = -bowl(x).sum()
+        rule.zero_grad()
+        loss = -score(x).sum()
         loss.backward()
         return loss
 
-    for k in range(8):
-        before = x.detach().clone()
-        theirs.step(closure)
-        move = x.detach() - before
+    while True:
+        rule.step(closure)
+        with torch.no_grad():
+            x.clamp_(low, high)
+        yield x.detach().clone()
+
+
+def test_the_moves_are_those_of_pytorchs():
+    start = pictures(1)
+    points, theirs = [start], pytorchs(bowl, start, -torch.inf, torch.inf)
+    rule = LBFGS(first_length(bowl, start))
+    optimise(bowl, start, steps=8, rule=rule, callback=lambda m: points.append(m.pictures))
+    before = start
+    for k, x in zip(range(8), theirs, strict=False):
+        move, before = x - before, x
         assert (points[k + 1] - points[k] - move).norm() < 1e-3 * move.norm()
 
 
@@ -53,27 +68,12 @@ def test_unheld_the_moves_are_those_of_pytorchs_whose_picture_is_clamped_between
     def outside(x: Tensor) -> Tensor:
         return bowl(1.5 * x - 0.5)
 
-    start = pictures(1).clamp(0.55, 0.6)
-    points = [start]
-    leaf = start.clone().requires_grad_()
-    (slope,) = torch.autograd.grad(outside(leaf).sum(), leaf)
-    rate = float(min(1.0, 1 / slope.abs().sum()) * slope.norm())
-    rule = LBFGS(rate, low=0.55, high=0.6, held=False, noise=1e9)  # nothing is taken back, as there
+    start, points = pictures(1).clamp(0.55, 0.6), []
+    rule = LBFGS(first_length(outside, start), low=0.55, high=0.6, held=False, noise=1e9)  # nothing is taken back
     optimise(outside, start, steps=12, rule=rule, callback=lambda m: points.append(m.pictures))
-    x = pictures(1).clamp(0.55, 0.6).requires_grad_()
-    theirs = torch.optim.LBFGS([x], lr=1, max_iter=1, history_size=10)
-
-    def closure() -> Tensor:
-        theirs.zero_grad()
-        loss = -outside(x).sum()
-        loss.backward()
-        return loss
-
-    for k in range(12):
-        theirs.step(closure)
-        with torch.no_grad():
-            x.clamp_(0.55, 0.6)
-        torch.testing.assert_close(points[k + 1], x.detach(), rtol=0, atol=1e-6)
+    for ours, x in zip(points, pytorchs(outside, start, 0.55, 0.6), strict=False):
+        torch.testing.assert_close(ours, x, rtol=0, atol=1e-6)
+    assert len(points) == 12
     assert ((x == 0.55) | (x == 0.6)).double().mean() > 0.3
 
 
