@@ -329,7 +329,7 @@ def test_severities_rise(name: str, photo: Tensor) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: corrupt(grey(0.5), "rain"), "no corruption 'rain'; there are gaussian-noise, "),
+        (lambda: corrupt(grey(0.5), "rain"), "no corruption 'rain'. There are gaussian-noise, "),
         (lambda: corrupt(grey(0.5), "fog", severity=6), "severity is 6, expected a whole number from 1 to 5"),
         (lambda: corrupt(grey(0.5), "fog", severity=True), "severity is True"),
         (lambda: corrupt(grey(0.5)[0], "fog"), r"Could not corrupt pictures by fog: .* picture\[None\]"),

@@ -76,8 +76,8 @@ def _works() -> bool:
 def onednn_is_far_faster() -> bool:
     """Whether oneDNN multiplies with prepared weights so much faster that MKL is never to be preferred for them.
 
-    A ratio of 1.6 stands well apart from the 2.3 of such processors and the 0.9 to 1.4 of the others, so every process
-    on a machine decides alike.
+    A ratio of 1.6 stands well apart from those of either kind of processor, so every process on a machine decides
+    alike.
     """
     x, w = torch.ones(640, 512), torch.ones(512, 512)
     if not _suits(x):

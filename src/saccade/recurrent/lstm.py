@@ -143,8 +143,8 @@ def run_gates(
 def for_gradients(gates: Tensor) -> Tensor:
     """Memory for the gradients of the saved `gates`: their own if nobody can read them again, else new.
 
-    They are read again if the graph is kept. Whether it is has no public name, so without it memory is taken anew,
-    which costs up to a seventh of a training step: the largest block of it, page by page from the system.
+    They are read again if the graph is kept. Whether it is has no public name; without it, memory is taken anew, and
+    the largest block of a training step comes page by page from the system, unless the process keeps what it frees.
     """
     try:
         kept = torch._C._autograd._get_current_graph_task_keep_graph()

@@ -40,7 +40,7 @@ MANY = 2048 * 2048
 """Pixels from which on a picture is looked at in tiles."""
 
 ENOUGH = 100
-"""Steps at a size that is not the last from which on more make the result no better."""
+"""Steps at a size that is not the last from which on more made neither the look nor the loss better."""
 
 LEAST = 16
 """Pixels that the shorter side of every size but the last must have."""
@@ -226,7 +226,7 @@ def plan(size: tuple[int, int], steps: int, smallest: int = 128) -> list[tuple[t
     """The sizes (height, width) to work through and the steps at each: twice as large each time, up to `size`.
 
     A size has half as many pixels a side as the next. Its steps are as many; where these are few, twice those of the
-    next up to a hundred, from which on more make the result no better, and four times at most.
+    next, up to `ENOUGH` and four times those of the last.
     """
     longer = max(size)
     levels = 0

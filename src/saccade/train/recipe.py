@@ -71,7 +71,7 @@ class Recipe(Settings):
     awp: float = 0.0  # adversarial weight perturbation: its length as a share of each weight matrix's; 0 for none
 
     tta: Literal["none", "flip", "six"] = "none"  # test-time augmentation, reported beside the plain figure
-    patience: int = 0  # stop after so many epochs without a better validation accuracy, 0 for never
+    patience: int = 0  # stop after so many epochs without a better one, as `validate.measure_of` judges; 0 for never
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     seed: int = 0
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from saccade.attack.corruptions import blur, digital, noise, weather
 from saccade.attack.corruptions.frost import frost
 from saccade.attack.corruptions.levels import Levels, constants
-from saccade.errors import SaccadeError
+from saccade.networks.registry import unknown
 
 
 @dataclass(frozen=True)
@@ -145,5 +145,5 @@ def find_corruption(name: str) -> Corruption:
     are."""
     plain = name.strip().lower().replace("_", "-").replace(" ", "-")
     if plain not in CORRUPTIONS:
-        raise SaccadeError(f"There is no corruption {name!r}; there are {', '.join(CORRUPTIONS)}.")
+        raise unknown("corruption", name, CORRUPTIONS)
     return CORRUPTIONS[plain]
