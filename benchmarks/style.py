@@ -39,7 +39,7 @@ from saccade.pictures.optimise import LBFGS, Stage, optimise
 from saccade.style import score, style_transfer
 from saccade.style.eye import Eye
 from saccade.style.objective import Objective
-from saccade.style.transfer import ROUNDING
+from saccade.style.transfer import LONG, ROUNDING
 
 ENTRIES = ("descent", "memory", "large", "pyramid", "wolfe")
 NETWORKS = ("vgg19_thin16x", "squeezenet1_0")
@@ -76,11 +76,12 @@ def halves() -> bool:
 def descend(
     network: Network, content: Tensor, style: Tensor, looks: int, trace: Trace, between: Iterator[None]
 ) -> None:
-    """Ours: the same objective; the last tenth in float32. `between` goes on in every pause."""
+    """Ours: the same objective, as `style_transfer` looks at it at one size. `between` goes on in every pause."""
     begun = time.process_time()
-    low = Objective(Eye(network, PRESET, dtype=torch.bfloat16 if halves() else None), content, [style])
-    exact = Objective(Eye(network, PRESET, dtype=torch.float32), content, [style])
-    size, finish = (content.shape[2], content.shape[3]), max(1, looks // 10)  # as `style_transfer` does
+    half = torch.bfloat16 if halves() else None
+    low = Objective(Eye(network, PRESET, dtype=half or torch.float32), content, [style])
+    exact = Objective(Eye(network, PRESET, dtype=torch.float32, back=half), content, [style])
+    size, finish = (content.shape[2], content.shape[3]), max(1, looks // 4)
     trace.points.append((0, 0.0, content.clone()))
 
     def told(moment: Any) -> None:
@@ -104,6 +105,7 @@ def descend(
                 high=1.0,
                 held=False,
                 noise=ROUNDING if halves() else 0.0,
+                long=LONG,
             ),
             callback=told,
         )

@@ -11,6 +11,7 @@ from saccade.engine.guards import frozen
 from saccade.networks import build
 from saccade.networks.cifar_resnet import CifarResNet
 from saccade.networks.lean import Lean
+from saccade.networks.lean_ops import back_by_strides, folded
 from saccade.networks.thin_vgg import ThinVGG
 
 
@@ -33,16 +34,16 @@ def made(make) -> nn.Module:
     return module.eval()
 
 
+def leanly(function, x: Tensor, lean: Lean | None = None) -> Tensor:
+    return (lean or Lean())(lambda pictures: {"y": function(pictures)}, x)["y"]
+
+
 def both(function, x: Tensor, lean: Lean | None = None) -> list[tuple[Tensor, Tensor]]:
     """Value and gradient of a function's output times fixed numbers: plainly, and leanly."""
     found = []
-    for mode in (None, lean or Lean()):
+    for plain in (True, False):
         leaf = x.clone().requires_grad_()
-        if mode is None:
-            y = function(leaf)
-        else:
-            with mode:
-                y = function(leaf)
+        y = function(leaf) if plain else leanly(function, leaf, lean)
         pull = pictures(*y.shape, dtype=y.dtype, seed=9)
         found.append((y.detach(), torch.autograd.grad(y, leaf, pull)[0]))
     return found
@@ -66,6 +67,20 @@ def saved(function, x: Tensor) -> int:
 def twice(relu):
     """The same ReLU used twice, as layers of zoo networks are."""
     return lambda x: relu(relu(1.0 * x) - 0.2)
+
+
+def added(x):
+    """A sum in place, whose summands are used before it."""
+    y = 1.0 * x
+    z = y.relu()
+    y += z
+    return y * z
+
+
+def scaled(x):
+    y = 1.0 * x
+    y.mul_(x)
+    return y + 1
 
 
 OPERATIONS = {
@@ -100,6 +115,15 @@ OPERATIONS = {
     "pad repeated": lambda x: F.pad(x, (1, 2, 3, 0), mode="replicate"),
     "pad with a number": lambda x: F.pad(x, (1, 2, 3, 0), value=0.7),
     "pad once around": lambda x: F.pad(x, (1, 2, 3, 0), mode="circular"),
+    "maps side by side": lambda x: torch.cat([x.relu(), 2 * x, x], 1),
+    "with a constant beside": lambda x: torch.cat([x, torch.ones_like(x.detach())], 1),
+    "parts of different use": lambda x: (lambda a, b: a.relu() * b)(*x.chunk(2, 1)),
+    "added in place": added,
+    "multiplied in place, not given back": scaled,
+    "a function in place": lambda x: F.hardtanh(1.0 * x, -0.2, 0.2, inplace=True),
+    "used three times": lambda x: (lambda y: y + y * y.relu())(x.sigmoid()),
+    "cut off": lambda x: x.detach() * x,
+    "parts of one gradient": lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect") + F.pad(x, (1, 1, 1, 1), mode="reflect"),
 }
 
 
@@ -167,23 +191,87 @@ def test_whole_networks(name, dtype):
         assert (lean_slope - slope).norm() < near * slope.norm()
 
 
-def test_weights_that_are_trained_keep_their_gradient():
+def test_gradients_go_to_the_pictures_alone():
     network = made(vgg).double()
-    network[0].requires_grad_(False)  # the first is frozen, the others are not
-    x = pictures(2, 3, 12, 12)
-    slopes = []
-    for lean in (False, True):
-        network.zero_grad(set_to_none=True)
-        with Lean() if lean else torch.enable_grad():
-            network(x).square().sum().backward()
-        slopes.append([p.grad.clone() for p in network.parameters() if p.requires_grad])
-        assert network[0].weight.grad is None
-    assert len(slopes[0]) == 6
-    assert all(torch.equal(plain, found) for plain, found in zip(*slopes, strict=True))
-    norm = made(lambda: nn.BatchNorm2d(3)).double()
-    with Lean():
-        norm(x).square().sum().backward()
-    assert norm.weight.grad is not None
+    (_, slope), (_, lean_slope) = both(network, pictures(2, 3, 12, 12))
+    assert torch.equal(lean_slope, slope)
+    network.zero_grad(set_to_none=True)
+    leanly(network, pictures(2, 3, 12, 12).requires_grad_()).square().sum().backward()
+    assert all(p.grad is None and p.requires_grad for p in network.parameters())
+    assert leanly(network, pictures(2, 3, 12, 12)).grad_fn is None
+    with torch.no_grad():
+        assert leanly(network, pictures(2, 3, 12, 12).requires_grad_()).grad_fn is None
+
+
+def test_several_outputs_some_of_which_are_not_used():
+    network, x = made(vgg).double().requires_grad_(False), pictures(2, 3, 12, 12).requires_grad_()
+
+    def run(x: Tensor) -> dict[str, Tensor]:
+        early = network[:3](x)
+        return {"early": early, "late": network[3:](1.0 * early), "pictures": x, "fixed": torch.ones(2)}
+
+    plain, lean = run(x), Lean()(run, x)
+    assert all(torch.equal(plain[name], lean[name]) for name in plain)
+    assert not lean["fixed"].requires_grad
+    for names in (["early"], ["late"], ["late", "early", "pictures"]):
+        slopes = [
+            torch.autograd.grad(sum(found[name].square().sum() for name in names), x, retain_graph=True)[0]
+            for found in (plain, lean)
+        ]
+        torch.testing.assert_close(slopes[1], slopes[0], rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["vgg", "squeezenet", "thin vgg", "tinynet"])
+def test_with_16_bits_on_the_way_back_values_are_exact_and_gradients_nearly(name):
+    network = made(NETWORKS[name][0]).requires_grad_(False)
+    x = pictures(2, 3, 45, 44, dtype=torch.float32)
+    lean = Lean(torch.float32, torch.bfloat16)
+    (value, slope), (lean_value, lean_slope) = both(network, x, lean)
+    torch.testing.assert_close(lean_value, value, rtol=1e-5, atol=1e-5 * float(value.abs().max()))
+    assert lean_value.dtype == lean_slope.dtype == torch.float32
+    assert (lean_slope - slope).norm() < 0.02 * slope.norm()
+    assert not torch.equal(lean_slope, slope)
+
+
+def test_outputs_may_be_given_in_16_bits_and_share_what_a_relu_keeps():
+    network = made(lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())).requires_grad_(False)
+    lean, x = Lean(torch.float32, torch.bfloat16), pictures(1, 3, 20, 20, dtype=torch.float32).requires_grad_()
+
+    def run(x: Tensor) -> dict[str, Tensor]:
+        before = network[0](x)
+        return {"before": before, "relu": network[1](before)}
+
+    kept: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        found = lean(run, x, low=["before", "relu"])
+    assert {one.dtype for one in found.values()} == {torch.bfloat16}
+    assert found["relu"].untyped_storage().data_ptr() in {one.untyped_storage().data_ptr() for one in kept}
+    assert torch.equal(found["relu"], network(x).to(torch.bfloat16))
+    slope, plain = (torch.autograd.grad(sum(y.float().sum() for y in each.values()), x)[0] for each in (found, run(x)))
+    assert (slope - plain).norm() < 0.01 * plain.norm()
+
+
+@pytest.mark.parametrize("size", [(9, 11), (16, 15), (8, 8)])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"), [(7, 2, 3), (7, 2, 0), (3, 2, 1), (11, 4, 2), (2, 2, 0), (1, 2, 0), (2, 3, 1)]
+)
+def test_the_way_back_through_strides(kernel, stride, padding, size):
+    weight = pictures(5, 3, kernel, kernel)
+    x = pictures(2, 3, *[side + kernel for side in size]).requires_grad_()
+    y = F.conv2d(x, weight, None, stride, padding)
+    pull = pictures(*y.shape, seed=4)
+    (expected,) = torch.autograd.grad(y, x, pull)
+    found = back_by_strides(pull, weight, stride, [padding] * 2, (x.shape[2], x.shape[3]))
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("pad", [[1, 1, 1, 1], [2, 1, 0, 3], [0, 0, 0, 0], [4, 3, 4, 4]])
+def test_a_mirrored_border_is_folded_back(pad):
+    x = pictures(2, 3, 5, 6).requires_grad_()
+    y = F.pad(x, pad, mode="reflect")
+    pull = pictures(*y.shape, seed=4)
+    found = folded(pull.clone(), pad)
+    torch.testing.assert_close(found, torch.autograd.grad(y, x, pull)[0], rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -191,19 +279,15 @@ def test_keeps_at_most_half_of_the_bytes(name):
     network = made(NETWORKS[name][0]).requires_grad_(False)
     x = pictures(1, 3, 64, 64, dtype=torch.float32)
 
-    def lean(x: Tensor) -> Tensor:
-        with Lean():
-            return network(x)
-
-    plain, found = saved(network, x), saved(lean, x)
+    plain, found = saved(network, x), saved(lambda x: leanly(network, x), x)
     assert 0 < found <= plain / 2
 
 
 def test_frozen_for_a_while_is_frozen_and_put_back():
     network = made(vgg).double()
     x = pictures(1, 3, 12, 12).requires_grad_()
-    with frozen(network), Lean():
-        y = network(x)
+    with frozen(network):
+        y = leanly(network, x)
     (slope,) = torch.autograd.grad(y.sum(), x)  # after the weights are trained again
     assert torch.equal(slope, torch.autograd.grad(network(x).sum(), x)[0])
     assert all(p.requires_grad and p.grad is None for p in network.parameters())
@@ -232,8 +316,8 @@ def test_in_16_bits_it_is_near_and_the_weights_are_converted_once(name):
 def test_outside_of_it_all_is_as_before():
     state, x = torch.get_rng_state(), pictures(1, 3, 8, 8)
     relu, network = F.relu, made(vgg).double().requires_grad_(False)
-    with pytest.raises(RuntimeError), Lean():
-        network(x[:, :2])
+    with pytest.raises(RuntimeError):
+        leanly(network, x[:, :2])
     assert F.relu is relu
     y = network(x.requires_grad_())
     assert "Relu" in type(y.grad_fn.next_functions[0][0]).__name__  # PyTorch's own node
@@ -243,33 +327,32 @@ def test_outside_of_it_all_is_as_before():
 def test_a_shared_relu_keeps_its_output_and_no_mask():
     network = made(lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3), nn.ReLU()))
     network.requires_grad_(False)
-    x, lean = pictures(1, 3, 20, 20, dtype=torch.float32), Lean()
-    held = []
+    x = pictures(1, 3, 20, 20, dtype=torch.float32)
 
-    def run(x: Tensor, *shared: nn.Module) -> Tensor:
-        with lean, lean.sharing(shared):
-            held.append(network[1](network[0](x)))
-            return network[3](network[2](held[-1]))
+    def run(x: Tensor, *shared: nn.Module) -> dict[str, Tensor]:
+        def maps(x: Tensor) -> dict[str, Tensor]:
+            early = network[1](network[0](x))
+            return {"early": early, "late": network[3](network[2](early))}
+
+        return Lean()(maps, x, shared=shared)
 
     places = 18 * 18
-    alone, together = saved(run, x), saved(lambda x: run(x, network[1], network[2]), x)
+    alone = saved(lambda x: run(x)["late"], x)
+    together = saved(lambda x: run(x, network[1], network[2])["late"], x)
     assert together - alone == 8 * places * 3  # 4 bytes in place of 1, which the caller holds in any case
-    before, after = (torch.autograd.grad(run(leaf, *some).square().sum(), leaf)[0] for leaf, some in (
+    before, after = (torch.autograd.grad(run(leaf, *some)["late"].square().sum(), leaf)[0] for leaf, some in (
         (x.clone().requires_grad_(), ()), (x.clone().requires_grad_(), (network[1],))))  # fmt: skip
     assert torch.equal(before, after)
-    assert not network[1]._forward_pre_hooks
-    assert not lean.shared
-    with pytest.raises(ValueError, match="in the middle"), lean.sharing([network[1]]):
-        raise ValueError("in the middle")
+    with pytest.raises(RuntimeError):
+        run(x[:, :2].requires_grad_(), network[1])
     assert not network[1]._forward_pre_hooks
 
 
-@pytest.mark.parametrize(("width", "dtype"), [(40, torch.int16), (20_000, torch.int32)])
-def test_places_of_a_pool_are_kept_as_small_numbers(width, dtype):
+def test_places_of_a_pool_are_kept_as_small_numbers():
     kept = []
-    x = pictures(1, 1, 6, width, dtype=torch.float32).requires_grad_()
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t), Lean():
-        y = F.max_pool2d(x, 3, 2, padding=1)
-    assert [tensor.dtype for tensor in kept] == [dtype]
-    plain = F.max_pool2d(x, 3, 2, padding=1)
-    assert torch.equal(*(torch.autograd.grad(each.square().sum(), x)[0] for each in (y, plain)))
+    x = pictures(1, 1, 6, 40, dtype=torch.float32).requires_grad_()
+    pool = lambda x: F.max_pool2d(x, 3, 2, padding=1)  # noqa: E731
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        y = leanly(pool, x)
+    assert [tensor.dtype for tensor in kept] == [torch.int32]
+    assert torch.equal(*(torch.autograd.grad(each.square().sum(), x)[0] for each in (y, pool(x))))

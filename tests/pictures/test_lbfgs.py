@@ -77,6 +77,29 @@ def test_unheld_the_moves_are_those_of_pytorchs_whose_picture_is_clamped_between
     assert ((x == 0.55) | (x == 0.6)).double().mean() > 0.3
 
 
+@pytest.mark.parametrize("long", [0.25, 1.0])
+def test_where_the_model_knows_nothing_steps_are_as_long_as_those_kept_suggest(long):
+    """Across all moves and turns that are kept, so that nothing but the length is left of the model."""
+    rule, state, x = LBFGS(0.1, memory=3, long=long), {}, pictures(1)
+    points, slopes = [], []
+    for _ in range(6):
+        leaf = x.clone().requires_grad_()
+        value = bowl(leaf)
+        (slope,) = torch.autograd.grad(value.sum(), leaf)
+        points.append(x.flatten())
+        slopes.append(slope.flatten())
+        with torch.no_grad():
+            x = rule(x, value.detach(), slope, state)
+    moves = torch.stack([b - a for a, b in itertools.pairwise(points)][-3:])
+    turns = torch.stack([a - b for a, b in itertools.pairwise(slopes)][-3:])
+    bend = (moves * turns).sum()
+    expected = (bend / turns.square().sum()) ** (1 - long) * (moves.square().sum() / bend) ** long
+    basis = torch.linalg.qr(torch.cat([moves, turns]).T).Q
+    g = pictures(1, seed=5).flatten()
+    g = (g - basis @ (basis.T @ g))[None]
+    torch.testing.assert_close(rule._model(x.flatten(1), g, state), expected * g, rtol=1e-9, atol=1e-12)
+
+
 def test_rosenbrocks_valley():
     def valley(x: Tensor) -> Tensor:
         a, b = x.flatten(1)[:, 0::2], x.flatten(1)[:, 1::2]

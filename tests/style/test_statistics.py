@@ -70,6 +70,20 @@ def test_sums_and_their_gradients_keep_layout_and_accuracy(layout, dtype, forwar
     assert torch.get_float32_matmul_precision() == before
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_rough_sums_of_16_bits_are_right_to_a_thousandth_with_the_same_gradient(layout):
+    for size, tolerance in (((64, 61), 1e-3), ((20, 20), 1e-6)):  # of few places they are exact
+        features = drawn(2, 40, *size).relu().bfloat16().contiguous(memory_format=layout).requires_grad_()
+        exact, found = moments(features), moments(features, rough=True)
+        assert found.gram.dtype == torch.float32
+        assert (found.gram - exact.gram).norm() <= tolerance * exact.gram.norm()
+        torch.testing.assert_close(found.total, exact.total)
+        by = drawn(2, 40, 40, seed=2).float()
+        slopes = [torch.autograd.grad(each.gram, features, by)[0] for each in (exact, found)]
+        assert torch.equal(*slopes)
+        assert moments(features.float(), rough=True).gram.dtype == torch.float32
+
+
 @every
 def test_zero_at_equality_positive_elsewhere(name):
     statistic = STATISTICS[name]

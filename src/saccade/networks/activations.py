@@ -61,10 +61,13 @@ def find_layer(network: nn.Module, layer: str | nn.Module) -> nn.Module:
         if any(layer is part for part in network.modules()):
             return layer
         raise SaccadeError(f"The layer {type(layer).__name__} that was given is no part of the network.")
-    names: dict[str, nn.Module] = dict(inner.named_modules())
-    if not layer or layer not in names:
-        raise SaccadeError(f"The network has no layer {layer!r}; its layers are {', '.join(n for n in names if n)}.")
-    return names[layer]
+    try:
+        if layer:
+            return inner.get_submodule(layer)
+    except AttributeError:
+        pass
+    names = ", ".join(name for name, _ in inner.named_modules() if name)
+    raise SaccadeError(f"The network has no layer {layer!r}; its layers are {names}.")
 
 
 def last_spatial_layer(network: nn.Module, pictures: Float[Tensor, "n 3 h w"]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -32,10 +33,18 @@ class Eye:
     back needs little memory, see `saccade.networks.lean`.
 
     dtype: torch.bfloat16 runs the network in it, which is faster on some processors. Given one, also that of the
-    network, maps lie channels last, which is faster on a CPU.
+    network, maps lie channels last, which is faster on a CPU. back: the dtype of gradients, and of maps that are used
+    for nothing but sums over their places, where rounding averages out.
     """
 
-    def __init__(self, network: nn.Module, preset: Preset, *, dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        preset: Preset,
+        *,
+        dtype: torch.dtype | None = None,
+        back: torch.dtype | None = None,
+    ) -> None:
         self.network, self.preset = network, preset
         self.layers = layers_of(network, preset)
         self.style_layers = self.layers.style[: len(preset.style_weights)]
@@ -50,17 +59,26 @@ class Eye:
         wanted |= {name: w for name, w in zip(self.content_layers, preset.content_weights, strict=True) if w}
         self.names = tuple(wanted)
         self._summarised = [name for name, w in zip(self.style_layers, self.style_weights, strict=True) if w]
-        self.dtype, self._lean = dtype, Lean(dtype)
-        adds = any(hasattr(layer, "shortcut") or hasattr(layer, "downsample") for layer in network.modules())
+        self.dtype, self._lean = dtype, Lean(dtype, back)
+        summed = preset.statistic.additive and not preset.normalise_gradients
+        self._low = [name for name in self._summarised if summed and name not in self.content_layers]
+        self._changed = preset.pooling != "max" or preset.padding != "zeros"
+        self._modules = list(network.modules())
+        adds = any(hasattr(layer, "shortcut") or hasattr(layer, "downsample") for layer in self._modules)
         self._clone = adds  # a sum in place; ReLUs are not in place here
+        self._shared = [] if adds else [find_layer(network, name) for name in self._summarised]
 
     def __call__(self, pictures: Float[Tensor, "n 3 h w"]) -> Maps:
         if self.dtype is not None:
             pictures = pictures.contiguous(memory_format=torch.channels_last)
-        shared = [] if self._clone else [find_layer(self.network, name) for name in self._summarised]
-        with frozen(self.network), self._lean, self._lean.sharing(shared), _Changed(self.preset):
-            try:
+
+        def run(pictures: Tensor) -> Maps:
+            with _Changed(self.preset) if self._changed else nullcontext():
                 return activations(self.network, pictures, self.names, clone=self._clone)
+
+        with frozen(self.network) if any(layer.training for layer in self._modules) else nullcontext():
+            try:
+                return self._lean(run, pictures, shared=self._shared, low=self._low)
             except RuntimeError as error:
                 if "size" not in str(error) and "pad" not in str(error).lower():
                     raise
@@ -120,14 +138,14 @@ class Eye:
                 features = maps[name].to(target.dtype)
                 if self.preset.normalise_gradients:
                     features = normalise_gradient(features, weight)
-                apart = (features - target).square().flatten(1).sum(1)
+                apart = (features - target).square().sum((1, 2, 3))
                 loss = loss + weight * apart / self._divisor(target if whole is None else whole[name])
         return loss  # type: ignore[no-any-return]
 
     def _divisor(self, target: Tensor) -> Any:
         """What the sum of squared differences is divided by."""
         if self.preset.content_relative:
-            return target.square().flatten(1).sum(1).clamp(min=1e-12)
+            return target.square().sum((1, 2, 3)).clamp(min=1e-12)
         return target[0].numel() if self.preset.content_mean else 1
 
 

@@ -1,7 +1,7 @@
 """The Gram matrix: which channels are active together, and how strongly."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -23,6 +23,7 @@ class Gram(OfMoments):
     divide: Literal["chw", "hw"] = "chw"
     reduce: Literal["mean", "sum"] = "mean"
     relative: bool = False
+    rough: ClassVar[bool] = True
 
     def between(self, now: Moments, target: Moments) -> Float[Tensor, " n"]:
         wanted = self._matrix(target)

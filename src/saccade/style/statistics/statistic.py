@@ -38,12 +38,13 @@ class Statistic:
 
 
 class OfMoments(Statistic):
-    """A statistic that is a function of moments."""
+    """A statistic that is a function of moments. rough: of those that `moments` calls so."""
 
     additive: ClassVar[bool] = True
+    rough: ClassVar[bool] = False
 
     def measure(self, features: Float[Tensor, "n c h w"], mask: Float[Tensor, "m _ _"] | None = None) -> Moments:
-        return moments(features, mask)
+        return moments(features, mask, rough=self.rough)
 
     def distance(self, now: Summary, target: Summary) -> Float[Tensor, " n"]:
         if not isinstance(now, Moments) or not isinstance(target, Moments):
