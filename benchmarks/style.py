@@ -1,4 +1,4 @@
-"""python benchmarks/style.py [--entries descent memory large pyramid wolfe]
+"""python benchmarks/style.py [--entries descent rounding memory large pyramid wolfe]
 
 Style transfer by optimisation beside a plain loop, written as PyTorch's tutorial writes it: torch.optim.LBFGS as it
 comes, the picture clamped in the closure, plain autograd in float32. Both minimise the same objective (relative content
@@ -7,6 +7,7 @@ reaches is judged by one function in float32, outside of the time.
 
 - descent: the time and the looks at the objective until ours is where the plain loop ends; both sides in turn in one
   process, twenty looks each;
+- rounding: how far 16 bits turn the gradient, at the start and after some looks;
 - memory: what is kept for the way back and by the optimiser, and how much a fresh process grows;
 - large: 4096 pixels in tiles, in a fresh process;
 - pyramid: 1024 pixels, from small to large within the time of the plain loop;
@@ -41,7 +42,7 @@ from saccade.style.eye import Eye
 from saccade.style.objective import Objective
 from saccade.style.transfer import LONG, ROUNDING
 
-ENTRIES = ("descent", "memory", "large", "pyramid", "wolfe")
+ENTRIES = ("descent", "rounding", "memory", "large", "pyramid", "wolfe")
 NETWORKS = ("vgg19_thin16x", "squeezenet1_0")
 PAIRS = (
     ("tubingen", "starry_night"),
@@ -81,7 +82,7 @@ def descend(
     half = torch.bfloat16 if halves() else None
     low = Objective(Eye(network, PRESET, dtype=half or torch.float32), content, [style])
     exact = Objective(Eye(network, PRESET, dtype=torch.float32, back=half), content, [style])
-    size, finish = (content.shape[2], content.shape[3]), max(1, looks // 4)
+    size, finish = (content.shape[2], content.shape[3]), looks // 2
     trace.points.append((0, 0.0, content.clone()))
 
     def told(moment: Any) -> None:
@@ -177,6 +178,31 @@ def descent(name: str, pair: tuple[str, str], settings: Settings, *, wolfe: bool
         "ours at equal seconds": best_by(curves["ours"], shared),
         "curves": curves,
     }
+
+
+def rounding(name: str, pair: tuple[str, str], settings: Settings) -> dict[str, Any]:
+    """By how much of its length a gradient is off, with 16 bits all the way and on the way back alone."""
+    network = network_of(name)
+    content, style = (picture_of(each, settings.side) for each in pair)
+    dtypes = {"exact": (None, None), "all": (torch.bfloat16, None), "back": (torch.float32, torch.bfloat16)}
+    objectives = {
+        side: Objective(Eye(network, PRESET, dtype=dtype, back=back), content, [style])
+        for side, (dtype, back) in dtypes.items()
+    }
+    looks = settings.looks // 3
+    rule = LBFGS(rate=0.02 * content[0].numel() ** 0.5, low=0.0, high=1.0, held=False, long=LONG)
+    found: dict[str, Any] = {"looks": looks}
+    with differentiable(network):
+        for at, picture in (
+            ("start", content),
+            ("later", optimise(objectives["exact"], content, steps=looks, rule=rule)),
+        ):
+            leaf = picture.clone().requires_grad_()
+            slopes = {side: torch.autograd.grad(one(leaf).sum(), leaf)[0] for side, one in objectives.items()}
+            exact = slopes.pop("exact")
+            for side, slope in slopes.items():
+                found[f"{side}, {at}"] = float((slope - exact).norm() / exact.norm())
+    return found
 
 
 def pyramid(name: str, pair: tuple[str, str], settings: Settings) -> dict[str, Any]:
@@ -353,6 +379,9 @@ def measure(results: Results, settings: Settings, entries: Sequence[str]) -> Non
                 side=settings.side,
                 looks=settings.looks,
             )
+    if "rounding" in entries:
+        for name in settings.networks:
+            cell(f"rounding/{name}", lambda name=name: rounding(name, pair, settings), side=settings.side)  # type: ignore[misc]
     if "memory" in entries:
         for name in settings.networks:
             cell(f"memory/{name}", lambda name=name: memory(name, pair, settings), side=settings.side)  # type: ignore[misc]

@@ -56,8 +56,8 @@ def page(results: Results) -> str:
         parts += [
             "## To the same loss",
             "Time is processor seconds; a look is one value with its gradient. Ours is `optimise` with L-BFGS in "
-            "the box [0, 1] (memory 10), the network in 16 bits where that is faster, the last tenth of the looks in "
-            "float32; it may look half as often again. Its time includes the targets, that of the plain loop does not. "
+            "the box [0, 1] (memory 10, long 0.25), the network in 16 bits where that is faster, for the second half of its "
+            "looks on the way back only; it may look half as often again. Its time includes the targets, that of the plain loop does not. "
             "Losses are of recorded pictures, one every ten looks, so a crossing is known to ten looks.",
             descents(results, "descent/"),
             f"The two programs' objectives differ by {max(v['objectives apart'] for v in ends):.0e} of their value at "
@@ -69,6 +69,24 @@ def page(results: Results) -> str:
             'The plain loop with line_search_fn="strong_wolfe" and without the clamp; its pictures are clamped before '
             "they are judged.",
             descents(results, "wolfe/"),
+        ]
+    rows = [
+        [
+            key.split("/")[1],
+            v["looks"],
+            *(f"{v[f'{side}, {at}']:.2g}" for side in ("all", "back") for at in ("start", "later")),
+        ]
+        for key, v in ((key, cells[key]["values"]) for key in cells if key.startswith("rounding/"))
+    ]
+    if rows:
+        parts += [
+            "## What 16 bits do to a gradient",
+            f"The distance from the gradient in float32, over the length of that; one pair from the content, "
+            "at the start and after some looks.",
+            table(
+                ["network", "looks", "16 bits all the way: start", "later", "on the way back alone: start", "later"],
+                rows,
+            ),
         ]
     for key in (key for key in cells if key.startswith("pyramid/")):
         v, (side, smallest, *_) = cells[key]["values"], cells[key]["settings"]["sizes"]

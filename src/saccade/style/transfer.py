@@ -109,7 +109,7 @@ def style_transfer(
         steps: looks at the picture at its full size; for the smaller ones see `plan`.
         smallest: longer side of the first size.
         content_layers, style_layers: dotted names, instead of those of the preset.
-        precision: "bf16" runs the network in 16 bits; in the last quarter of the steps at the full size its values are
+        precision: "bf16" runs the network in 16 bits; in the second half of the steps at the full size its values are
             exact, and only the way back is in 16 bits. "auto" does so where the processor is faster with it.
         tile: side of the tiles in which large pictures are looked at, with the same result; by default 1024 from 2048 x
             2048 pixels on, 0 for none.
@@ -158,7 +158,7 @@ def style_transfer(
         current = _Current(target, recoloured, scales, style_shares, masks, style_masks, erode, tile, known)
         stages = []
         for at, count in plan(side, steps, smallest):
-            finish = max(1, count // 4) if at == side and half else 0
+            finish = count // 2 if at == side and half else 0
             stages.append(Stage(at, count - finish, partial(current.score, fast)))
             stages.append(Stage(at, finish, partial(current.score, exact)))
         rule: Rule = LBFGS(

@@ -8,9 +8,11 @@ from style.fast.nets import SMALL, eye, pictures, style_network
 from torch.testing import assert_close
 
 from saccade.errors import SaccadeError
-from saccade.pictures import write
+from saccade.pictures import resize, write
+from saccade.style.eye import Eye
 from saccade.style.fast.photographs import Photographs
 from saccade.style.fast.train import FAST, FastRecipe, Training, train_fast
+from saccade.style.objective import Objective
 
 RECIPE = FastRecipe(steps=4, batch_size=2, size=32, style_size=32, shift=2, precision="fp32")
 PHOTOGRAPHS = list(pictures(3, 40, 48))
@@ -33,7 +35,11 @@ def test_the_loss_falls():
     assert rows[-1].style < 0.7 * rows[0].style
 
 
-@pytest.mark.parametrize("recipe", [RECIPE, replace(RECIPE, stability=1.0)], ids=["plain", "stability"])
+@pytest.mark.parametrize(
+    "recipe",
+    [RECIPE, replace(RECIPE, stability=1.0), replace(RECIPE, coarse=0.5, size=64, style_size=64)],
+    ids=["plain", "stability", "coarse"],
+)
 def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, recipe):
     class Stop(Exception):
         pass
@@ -123,6 +129,25 @@ def test_every_step_sees_crops_of_its_own():
 
     train_fast(Watched(PHOTOGRAPHS), STYLES, network=eye(), architecture=SMALL, recipe=replace(RECIPE, seed=7))
     assert seen == [(7, 0), (7, 1), (7, 2), (7, 3)]
+
+
+def test_coarse_adds_the_style_losses_at_half_and_a_quarter_of_the_size():
+    style, x, seen = pictures(1, 64, 80, 5), pictures(2, 64, 64), eye()
+    recipe = replace(RECIPE, coarse=0.3)
+    training = Training(Photographs(PHOTOGRAPHS), [style], seen, FAST, recipe, style_network(), torch.device("cpu"))
+    found = training._style_loss(x, training.eye(x), training.targets[0])
+    expected = sum(
+        weight
+        * Objective(
+            Eye(seen, replace(FAST, content_weights=(0.0,))),
+            torch.nn.functional.interpolate(x, scale_factor=1 / scale, mode="area"),
+            [resize(style, (64 // scale, 80 // scale))],
+        )
+        .losses(torch.nn.functional.interpolate(x, scale_factor=1 / scale, mode="area"))
+        .style
+        for scale, weight in ((1, 1.0), (2, 0.3), (4, 0.3))
+    )
+    assert_close(found, expected)
 
 
 def test_what_moves_with_the_picture_costs_no_stability():

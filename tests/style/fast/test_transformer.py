@@ -61,10 +61,10 @@ def test_loads_the_files_of_pytorch_s_example(tmp_path):
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(1, 40), st.integers(1, 40))
-def test_any_size_in_is_the_same_size_out(h, w):
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 4))
+def test_any_size_in_is_the_same_size_out(h, w, dilation):
     with torch.no_grad():
-        made = style_network()(pictures(2, h, w))
+        made = style_network(dilations=(dilation,))(pictures(2, h, w))
     assert made.shape == (2, 3, h, w)
     assert torch.isfinite(made).all()
 
@@ -98,8 +98,9 @@ def test_who_else_is_in_the_batch_does_not_matter():
         assert_close(network(x), torch.cat([network(one) for one in x.split(1)]), atol=1e-6, rtol=0)
 
 
-def test_an_output_pixel_sees_no_further_than_the_halo():
-    network = style_network(blocks=2)
+@pytest.mark.parametrize("dilations", [(1, 1), (1, 3)])
+def test_an_output_pixel_sees_no_further_than_the_halo(dilations):
+    network = style_network(blocks=2, dilations=dilations)
     x = pictures(1, 160, 160).requires_grad_()
     samples, one = pictures(1, 64, 64, 1), torch.ones(1, 1)
     with torch.no_grad():
@@ -147,6 +148,8 @@ WRONG = {
     "shares all zero": (lambda: style_network(("a", "b"))(pictures(1, 8, 8), [0, 0]), "sum is above 0"),
     "mixing of another shape": (lambda: style_network().net(pictures(2, 8, 8), torch.ones(1, 1)), "one of each style"),
     "even kernel": (lambda: TransformationNet(kernel=4), "odd kernel"),
+    "dilations of other blocks": (lambda: TransformationNet(dilations=(1, 2)), "5 blocks have the dilations"),
+    "no dilation": (lambda: TransformationNet(blocks=1, dilations=(0,)), "of 1 or more"),
     "two widths": (lambda: TransformationNet(widths=(4, 4)), "three widths"),
     "no such network": (lambda: load_fast("nobody"), "neither a file"),
 }

@@ -43,9 +43,9 @@ class LBFGS(Rule):
 
     def __call__(self, values: Tensor, score: Tensor, gradient: Tensor, state: State) -> Tensor:
         x, g = values.flatten(1), gradient.flatten(1)
-        if state:
+        if "x" in state:
             x, g, score, good = self._learn(x, g, score, state)
-        else:
+        elif not state:
             history, numbers = x.new_zeros(self.memory, *x.shape), x.new_zeros(self.memory, len(x))
             state.update(moves=history, turns=history.clone(), bend=numbers)
             state.update(moved=numbers.clone(), turned=numbers.clone(), count=torch.zeros((), dtype=torch.long))
@@ -58,7 +58,11 @@ class LBFGS(Rule):
 
     def settle(self, values: Tensor, state: State) -> Tensor:
         """The last point that was good: the newest has not been tried."""
-        return state["x"].view_as(values) if state else values
+        return state["x"].view_as(values) if "x" in state else values
+
+    def renewed(self, state: State) -> State:
+        """The model without the last point: its score is not to be compared with those of another objective."""
+        return {name: value for name, value in state.items() if name not in ("x", "g", "score", "way")}
 
     def _learn(self, x: Tensor, g: Tensor, score: Tensor, state: State) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Take the last step into the history; where it was no good, go back to where it began."""

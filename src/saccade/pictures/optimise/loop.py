@@ -89,7 +89,7 @@ def optimise(
         octaves: sizes to work through, from small to that of `start`, each `octave_scale` times the one before. What
             has grown is enlarged and laid over the start of the next size.
         stages: instead of `steps` and octaves, what to do at which sizes, one after the other. A stage of the size of
-            the one before goes on with its state.
+            the one before goes on with its state, as far as that holds for another objective.
         average: decay of a running mean of the values over the steps of a size, which is what has grown there; 0 takes
             the last values.
         stop: asked after each step; True ends the run, whose checkpoint stays to go on from.
@@ -119,6 +119,8 @@ def optimise(
             stage, within = plan[step]
             if run is None or run.size != stage.size:
                 run = _enter(run, stage.size, start, parametrise, rule)
+            elif within == 0:
+                run.values, run.state = rule.settle(run.values, run.state), rule.renewed(run.state)
             random = generator(seed, 1, step)
             score, gradient = _slope(stage.objective or objective, penalty, parametrise, transforms, run.values, random)
             _check_finite(score, gradient, step)

@@ -16,7 +16,8 @@ State = dict[str, Tensor]
 
 
 class Rule:
-    """A rule of steps; `settle` gives the values to end with, `carry` the state to begin another size with."""
+    """A rule of steps; `settle` gives the values to end with, `carry` the state to begin another size with, `renewed`
+    that to go on with under another objective."""
 
     def __call__(self, values: Tensor, score: Float[Tensor, " n"], gradient: Tensor, state: State) -> Tensor:
         raise NotImplementedError
@@ -27,6 +28,10 @@ class Rule:
     def carry(self, state: State, resize: Callable[[Tensor], Tensor]) -> State:  # noqa: ARG002
         """What is still of use at another size, to which `resize` brings tensors of the values' shape."""
         return {}
+
+    def renewed(self, state: State) -> State:
+        """What is still of use under another objective at the same size."""
+        return state
 
 
 @dataclass(frozen=True)

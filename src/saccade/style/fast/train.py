@@ -19,7 +19,7 @@ from saccade.engine.seeding import generator, mix
 from saccade.errors import SaccadeError
 from saccade.networks.targets import check_input
 from saccade.pictures import resize
-from saccade.style.eye import Eye
+from saccade.style.eye import Eye, Maps
 from saccade.style.fast.network import FastStyle
 from saccade.style.fast.photographs import Photographs, Source
 from saccade.style.objective import variation
@@ -43,6 +43,8 @@ class FastRecipe:
 
     steps, batch_size, size: batches of crops of `size` pixels. style_size: shorter side of the styles, which decides
     how large their strokes come out. rate: of Adam, reached in 2 % of the steps, then brought to zero as a half cosine.
+    coarse: weight of the style losses of the result at half and at a quarter of its size, beside those at its own. Layers
+    see there what is too large for them otherwise: swirls and stars, not only strokes. It takes a third more time.
     stability: weight of the mean squared difference that a small shift of the photograph and noise of deviation
     `noise` make to the result, shift aside; 0 saves a third of the time.
     """
@@ -52,6 +54,7 @@ class FastRecipe:
     size: int = 256
     style_size: int = 384
     rate: float = 3e-3
+    coarse: float = 0.0
     stability: float = 0.0
     noise: float = 0.03
     shift: int = 8
@@ -101,7 +104,10 @@ class Training:
         self.photographs, self.recipe, self.fast, self.device = photographs, recipe, fast, device
         self.precision = choose_precision(device, recipe.precision)
         self._look(network, preset)
-        self.targets: list[Mapping[str, Sequence[Summary]]] = [self.eye.style_of(style.to(device)) for style in styles]
+        self.weights = {1: 1.0} | ({2: recipe.coarse, 4: recipe.coarse} if recipe.coarse else {})
+        self.targets: list[dict[int, Mapping[str, Sequence[Summary]]]] = [
+            {scale: self.eye.style_of(_smaller(style.to(device), scale)) for scale in self.weights} for style in styles
+        ]
         self.optimiser = torch.optim.Adam(fast.parameters(), lr=recipe.rate)
         self.step, self.sums, self.count = 0, torch.zeros(4, device=device), 0
         self.seconds, self._clock = 0.0, time.monotonic()
@@ -157,7 +163,7 @@ class Training:
         losses = torch.stack(
             [
                 (zero + self.eye.content_loss(maps, content)).mean(),
-                (zero + self.eye.style_loss(self.eye.summaries(maps), self.targets[style])).mean(),
+                (zero + self._style_loss(restyled, maps, self.targets[style])).mean(),
                 variation(self.eye, restyled).mean(),
                 self._unsteadiness(pictures, restyled, style) if recipe.stability else restyled.new_zeros(()),
             ]
@@ -170,6 +176,16 @@ class Training:
         self.sums += losses.detach()
         self.count += 1
         self.step += 1
+
+    def _style_loss(
+        self, restyled: Tensor, maps: Maps, targets: Mapping[int, Mapping[str, Sequence[Summary]]]
+    ) -> Float[Tensor, " n"] | float:
+        """The style losses at every size, weighted. maps: those at the full size."""
+        loss: Any = 0.0
+        for scale, weight in self.weights.items():
+            seen = maps if scale == 1 else self.eye(F.avg_pool2d(restyled, scale))
+            loss = loss + weight * self.eye.style_loss(self.eye.summaries(seen), targets[scale])
+        return loss  # type: ignore[no-any-return]
 
     def _unsteadiness(self, pictures: Tensor, restyled: Tensor, style: int) -> Float[Tensor, ""]:
         """The charge for what a shift and noise change, away from the border, where the shift brings in new pixels."""
@@ -316,3 +332,8 @@ def _copy(start: FastStyle, styles: list[str], name: str) -> FastStyle:
 
 def _style(picture: Tensor, size: int) -> Float[Tensor, "1 3 h w"]:
     return resize(picture[None], size) if min(picture.shape[1:]) > size else picture[None]
+
+
+def _smaller(picture: Float[Tensor, "1 3 h w"], scale: int) -> Float[Tensor, "1 3 a b"]:
+    """A picture at a fraction of its size."""
+    return picture if scale == 1 else resize(picture, max(1, round(min(picture.shape[2:]) / scale)))

@@ -17,10 +17,6 @@ from torch import Tensor, nn
 
 from saccade.errors import SaccadeError
 
-LEAST = 8
-"""Pixels a side that the layers need; smaller pictures are padded to it."""
-
-
 class StyleNorm(nn.Module):
     """Each channel of each picture to mean 0 and deviation 1, then scaled and shifted as the styles say.
 
@@ -55,10 +51,12 @@ class StyleNorm(nn.Module):
 class Conv(nn.Module):
     """A convolution of an odd kernel, padded by reflection; `up` times nearest upsampling before it."""
 
-    def __init__(self, cin: int, cout: int, kernel: int, *, stride: int = 1, up: int = 1) -> None:
+    def __init__(
+        self, cin: int, cout: int, kernel: int, *, stride: int = 1, up: int = 1, dilation: int = 1
+    ) -> None:
         super().__init__()
-        self.conv2d = nn.Conv2d(cin, cout, kernel, stride)
-        self.up, self.reach = up, kernel // 2
+        self.conv2d = nn.Conv2d(cin, cout, kernel, stride, dilation=dilation)
+        self.up, self.reach = up, kernel // 2 * dilation
 
     def forward(self, x: Float[Tensor, "n _c _h _w"]) -> Float[Tensor, "n _d _a _b"]:
         if self.up > 1:
@@ -70,10 +68,10 @@ class Conv(nn.Module):
 class Residual(nn.Module):
     """x + norm(conv(relu(norm(conv(x)))))."""
 
-    def __init__(self, channels: int, styles: int) -> None:
+    def __init__(self, channels: int, styles: int, dilation: int = 1) -> None:
         super().__init__()
-        self.conv1, self.in1 = Conv(channels, channels, 3), StyleNorm(channels, styles)
-        self.conv2, self.in2 = Conv(channels, channels, 3), StyleNorm(channels, styles)
+        self.conv1, self.in1 = Conv(channels, channels, 3, dilation=dilation), StyleNorm(channels, styles)
+        self.conv2, self.in2 = Conv(channels, channels, 3, dilation=dilation), StyleNorm(channels, styles)
 
     def forward(self, x: Float[Tensor, "n c h w"], mixing: Float[Tensor, "n s"]) -> Float[Tensor, "n c h w"]:
         out: Tensor = F.relu(self.in1(self.conv1(x), mixing), inplace=True)
@@ -87,7 +85,8 @@ class TransformationNet(nn.Module):
     Most work is done at a quarter of the resolution. The names of parameters are those of PyTorch's own example
     (fast_neural_style), whose networks have widths (32, 64, 128), kernel 9 and values "bytes".
 
-    widths: channels at full, half and quarter resolution. blocks: residual blocks. kernel: of the first and the last
+    widths: channels at full, half and quarter resolution. blocks: residual blocks. dilations: how far apart the weights
+    of each lie, 1 by default; with more it sees farther in the same time. kernel: of the first and the last
     convolution, odd. styles: how many it holds. values: what its layers see and give, "unit": the output is a sigmoid;
     "bytes": numbers in [0, 255], clamped at the end.
     """
@@ -97,11 +96,18 @@ class TransformationNet(nn.Module):
         *,
         widths: Sequence[int] = (16, 32, 64),
         blocks: int = 5,
+        dilations: Sequence[int] | None = None,
         kernel: int = 5,
         styles: int = 1,
         values: Literal["unit", "bytes"] = "unit",
     ) -> None:
         super().__init__()
+        dilations = (1,) * blocks if dilations is None else tuple(dilations)
+        if len(dilations) != blocks or any(one < 1 for one in dilations):
+            raise SaccadeError(
+                f"Could not build a style network: {blocks} blocks have the dilations {dilations}, expected one of 1 "
+                "or more for each."
+            )
         if len(widths) != 3 or min(widths) < 1 or blocks < 0 or kernel % 2 == 0 or not 1 <= kernel <= 9 or styles < 1:
             raise SaccadeError(
                 f"Could not build a style network: widths {tuple(widths)}, {blocks} blocks, kernel {kernel}, {styles} "
@@ -112,8 +118,9 @@ class TransformationNet(nn.Module):
         self.conv1, self.in1 = Conv(3, full, kernel), StyleNorm(full, styles)
         self.conv2, self.in2 = Conv(full, half, 3, stride=2), StyleNorm(half, styles)
         self.conv3, self.in3 = Conv(half, quarter, 3, stride=2), StyleNorm(quarter, styles)
-        for i in range(1, blocks + 1):
-            self.add_module(f"res{i}", Residual(quarter, styles))
+        self.dilations = dilations
+        for i, dilation in enumerate(dilations, 1):
+            self.add_module(f"res{i}", Residual(quarter, styles, dilation))
         self.deconv1, self.in4 = Conv(quarter, half, 3, up=2), StyleNorm(half, styles)
         self.deconv2, self.in5 = Conv(half, full, 3, up=2), StyleNorm(full, styles)
         self.deconv3 = Conv(full, 3, kernel)
@@ -132,7 +139,8 @@ class TransformationNet(nn.Module):
                 f"({n}, {self.styles}), one of each style for each picture."
             )
         x = pictures * 255 if self.values == "bytes" else pictures * 4 - 2
-        down, across = (LEAST - side if side < LEAST else -side % 4 for side in (h, w))  # to be halved twice
+        least = 4 * (max(self.dilations, default=1) + 1)  # a mirrored border needs more than its width
+        down, across = (least - side if side < least else -side % 4 for side in (h, w))  # to be halved twice
         x = F.pad(x, (0, across, 0, down), mode="replicate").contiguous(memory_format=torch.channels_last)
         x = F.relu(self.in1(self.conv1(x), mixing), inplace=True)
         x = F.relu(self.in2(self.conv2(x), mixing), inplace=True)
@@ -148,7 +156,7 @@ class TransformationNet(nn.Module):
     def halo(self) -> int:
         """From how far, in pixels, an output pixel sees its surroundings, statistics apart; a multiple of 4."""
         edge = self.kernel // 2
-        reach = edge + 1 + 2 + 8 * self.blocks + 4 + 2 + edge  # each layer's, at its resolution
+        reach = edge + 1 + 2 + 8 * sum(self.dilations) + 4 + 2 + edge  # each layer's, at its resolution
         return -(-reach // 4) * 4
 
 
