@@ -48,7 +48,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, recipe):
         if row.step == 2:
             raise Stop
 
-    styles = {"a": STYLES["one"], "b": pictures(1, 40, 40, 6)[0]}
+    styles = {"a": pictures(1, 64, 64, 5)[0], "b": pictures(1, 64, 64, 6)[0]}
     whole = trained(recipe, styles)
     with pytest.raises(Stop):
         trained(recipe, styles, callback=stop, log_every=1, checkpoint=tmp_path / "c.pt", save_every=0)
