@@ -50,6 +50,13 @@ PAIRS = (
     ("golden_gate", "shipwreck"),
     ("golden_gate", "starry_night"),
 )
+SIDES: dict[str, tuple[torch.dtype | None, torch.dtype | None]] = {
+    "ours": (None, None),
+    "ours in 16 bits": (torch.bfloat16, None),
+    "ours, the way back in 16 bits": (torch.float32, torch.bfloat16),
+}
+"""The dtypes of values and of gradients."""
+
 STRIDE = 20
 
 
@@ -308,15 +315,28 @@ def memory(name: str, pair: tuple[str, str], settings: Settings) -> dict[str, An
     states = optimiser_bytes()
     found: dict[str, Any] = {"plain": kept(lambda: model(picture), model) / pixels}
     with differentiable(network):
-        for side, dtype in (("ours", None), ("ours in 16 bits", torch.bfloat16)):
-            objective = Objective(Eye(network, PRESET, dtype=dtype), content, [style])
+        for side, (dtype, back) in SIDES.items():
+            objective = Objective(Eye(network, PRESET, dtype=dtype, back=back), content, [style])
             found[side] = kept(lambda objective=objective: objective(picture), network) / pixels  # type: ignore[misc]
     return {
         **{f"{side}, way back": value for side, value in found.items()},
         "plain, optimiser": states["plain"],
-        "ours, optimiser": states["ours"],
-        "ours in 16 bits, optimiser": states["ours"],
+        **{f"{side}, optimiser": states["ours"] for side in SIDES},
     }
+
+
+def forget_peak() -> None:
+    """Linux counts the largest resident size anew from here, so that what loading took is not in it."""
+    if Path("/proc/self/clear_refs").exists():
+        Path("/proc/self/clear_refs").write_text("5", "ascii")
+
+
+def peak_bytes() -> int:
+    """The largest resident size of this process."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return 1024 * int(status.read_text("ascii").split("VmHWM:")[1].split()[0])
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def peak(side: str, name: str, pair: tuple[str, str], longer: int) -> dict[str, Any]:
@@ -324,6 +344,7 @@ def peak(side: str, name: str, pair: tuple[str, str], longer: int) -> dict[str, 
     network = network_of(name)
     content, style = (picture_of(each, longer) for each in pair)
     begun = time.process_time()
+    forget_peak()
     if side == "plain":
         for _ in descend_plainly(Plain(network, content, style), content, 110, Trace()):
             pass
@@ -332,12 +353,12 @@ def peak(side: str, name: str, pair: tuple[str, str], longer: int) -> dict[str, 
             content, style, network=network, preset=PRESET, size=longer, smallest=longer // 2, optimiser="adam", steps=2
         )
     else:
-        dtype = torch.bfloat16 if side == "ours in 16 bits" else None
-        objective = Objective(Eye(network, PRESET, dtype=dtype), content, [style])
+        dtype, back = SIDES[side]
+        objective = Objective(Eye(network, PRESET, dtype=dtype, back=back), content, [style])
         with differentiable(network):
             optimise(objective, content, steps=15, rule=LBFGS(memory=10, low=0.0, high=1.0))
     return {
-        "bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,  # Linux counts in KiB
+        "bytes": peak_bytes(),
         "cpu seconds": time.process_time() - begun,
         "height": content.shape[2],
         "width": content.shape[3],
@@ -357,7 +378,7 @@ def apart(*given: Any) -> dict[str, Any]:
 def growth(name: str, pair: tuple[str, str], sides: tuple[int, int]) -> dict[str, Any]:
     """How much larger a process gets with a large picture than with a small one."""
     found: dict[str, Any] = {}
-    for side in ("plain", "ours", "ours in 16 bits"):
+    for side in ("plain", *SIDES):
         small, great = (apart(side, name, pair, longer) for longer in sides)
         pixels = great["height"] * great["width"]
         found[side] = {"small": small, "great": great, "per pixel": (great["bytes"] - small["bytes"]) / pixels}

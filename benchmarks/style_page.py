@@ -56,9 +56,10 @@ def page(results: Results) -> str:
         parts += [
             "## To the same loss",
             "Time is processor seconds; a look is one value with its gradient. Ours is `optimise` with L-BFGS in "
-            "the box [0, 1] (memory 10, long 0.25), the network in 16 bits where that is faster, for the second half of its "
-            "looks on the way back only; it may look half as often again. Its time includes the targets, that of the plain loop does not. "
-            "Losses are of recorded pictures, one every ten looks, so a crossing is known to ten looks.",
+            "the box [0, 1] (memory 10, long 0.25), the network in 16 bits where that is faster, for the second half "
+            "of its looks on the way back only; it may look half as often again. Its time includes the targets, that "
+            "of the plain loop does not. Losses are of recorded pictures, one every ten looks, so a crossing is known "
+            "to ten looks.",
             descents(results, "descent/"),
             f"The two programs' objectives differ by {max(v['objectives apart'] for v in ends):.0e} of their value at "
             f"the start; the final losses by up to {off:.0e} from those that `score` finds in float64.",
@@ -81,7 +82,7 @@ def page(results: Results) -> str:
     if rows:
         parts += [
             "## What 16 bits do to a gradient",
-            f"The distance from the gradient in float32, over the length of that; one pair from the content, "
+            "The distance from the gradient in float32, over the length of that; one pair from the content, "
             "at the start and after some looks.",
             table(
                 ["network", "looks", "16 bits all the way: start", "later", "on the way back alone: start", "later"],
@@ -111,7 +112,7 @@ def page(results: Results) -> str:
         for key in (key for key in cells if key.startswith("memory/")):
             v, name = cells[key]["values"], key.split("/")[1]
             grown = cells.get(f"growth/{name}", {"values": {}})["values"]
-            for side in ("plain", "ours", "ours in 16 bits"):
+            for side in (one.removesuffix(", way back") for one in v if one.endswith(", way back")):
                 back, state = v[f"{side}, way back"], v[f"{side}, optimiser"]
                 more = f"{grown[side]:.0f}" if side in grown else ""
                 rows.append([name, side, f"{back:.0f}", f"{state:.0f}", f"{back + state:.0f}", more])

@@ -51,7 +51,7 @@ class Lean:
         that are given in the dtype of the gradients.
         """
         tape = Tape(self, OWN, torch.is_grad_enabled() and pictures.requires_grad)
-        with tape.sharing(shared), torch.no_grad(), tape:
+        with tape.sharing(shared), torch.set_grad_enabled(tape.recorded), tape:
             found = dict(run(tape.begin(pictures.detach())))
         if self.back is not None:
             found |= {name: tape.lowered(found[name], self.back) for name in low}

@@ -39,10 +39,12 @@ def _conv2d(
     found = found if lean.dtype is None else found.to(lean.dtype)
     if groups == 1 and lean.back is not None:
         weight = lean.weight(weight, lean.back)
-    return tape.add(found, given, _back_of_conv(_shape(x), weight, settings))
+    return tape.add(found, given, _back_of_conv(_shape(x), weight, settings, lean.back or given.dtype))
 
 
-def _back_of_conv(shape: Callable[[torch.dtype], Tensor], weight: Tensor, settings: tuple[Any, ...]) -> Back:
+def _back_of_conv(
+    shape: Callable[[torch.dtype], Tensor], weight: Tensor, settings: tuple[Any, ...], dtype: torch.dtype
+) -> Back:
     stride, padding, dilation, groups = settings
     halved = weight.dtype == torch.bfloat16
     few = min(stride) > 1 and stride[0] == stride[1] and dilation == [1, 1] and groups == 1 and weight.shape[1] < 8
@@ -50,12 +52,12 @@ def _back_of_conv(shape: Callable[[torch.dtype], Tensor], weight: Tensor, settin
     def back(gradients: Sequence[Any], kept: Sequence[Tensor], fresh: bool) -> Sequence[Tensor]:  # noqa: ARG001
         gradient, blank = gradients[0].to(weight.dtype), shape(weight.dtype)
         if halved and few:
-            return [back_by_strides(gradient, weight, stride[0], padding, (blank.shape[2], blank.shape[3]))]
-        return [
-            torch.ops.aten.convolution_backward(
+            found = back_by_strides(gradient, weight, stride[0], padding, (blank.shape[2], blank.shape[3]))
+        else:
+            found = torch.ops.aten.convolution_backward(
                 gradient, blank, weight, None, stride, padding, dilation, False, [0, 0], groups, [True, False, False]
             )[0]
-        ]
+        return [found.to(dtype)]
 
     return back
 
@@ -79,13 +81,11 @@ def back_by_strides(gradient: Tensor, weight: Tensor, stride: int, padding: list
 def _relu(tape: Tape, x: Tensor, inplace: bool = False) -> Tensor:  # noqa: ARG001 - never in place here
     shared, tape.shared = tape.shared, False
     found = torch.relu(x)
-    if not tape.recorded:
+    if not tape.recording:
         return found
-    if tape.lean.back is not None:
-        kept = found.to(tape.lean.back)
     # 16 bits are kept as they are: the next convolution does not keep them, and a mask would take longer
-    else:
-        kept = found if shared or found.element_size() <= 2 else found > 0
+    whole = found.detach() if tape.lean.back is None else found.detach().to(tape.lean.back)
+    kept = whole if shared or whole.element_size() <= 2 else found > 0
     return tape.add(found, x, _back_of_relu, kept)
 
 
@@ -110,7 +110,7 @@ def _max_pool2d(
     kernel = _pair(kernel_size)
     stride, padding, dilation = _pair(stride) if stride else kernel, _pair(padding), _pair(dilation)
     found, places = torch.ops.aten.max_pool2d_with_indices(x, kernel, stride, padding, dilation, ceil_mode)
-    if not tape.recorded:
+    if not tape.recording:
         return found  # type: ignore[no-any-return]
     shape = _shape(x)
 
@@ -175,7 +175,7 @@ def _batch_norm(
 
 
 def _cat(tape: Tape, tensors: Sequence[Tensor], dim: int = 0) -> Tensor | None:
-    if not tape.recorded or any(tape.place(one) is None for one in tensors):
+    if not tape.recording or any(tape.place(one) is None for one in tensors):
         return None
     sizes = [one.shape[dim] for one in tensors]
 

@@ -34,7 +34,7 @@ class Step:
 
 
 class Tape(TorchFunctionMode):
-    """Records what is done to pictures while it is entered, if `recorded`.
+    """Records what is done to pictures while it is entered, if `recorded`, and where a network does not forbid it.
 
     own: operations with a way of their own: functions of the tape and of what is given to the operation, which give
     its result, or None to leave it to autograd. A tensor that depends on the pictures has a place, noted on it: a
@@ -44,15 +44,21 @@ class Tape(TorchFunctionMode):
     def __init__(self, lean: Any, own: Mapping[Any, Callable[..., Tensor | None]], recorded: bool) -> None:
         super().__init__()
         self.lean, self.own, self.recorded = lean, own, recorded
+        self.recording = recorded  # what is done just now
         self.steps: list[Step] = []
         self.shared = False  # the next ReLU is one of those that share
         self._serial, self._places = next(_SERIAL), count()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        self.recording = self.recorded and torch.is_grad_enabled()
         own = self.own.get(func)
-        found = own(self, *args, **kwargs) if own is not None else None
-        return self._by_autograd(func, args, kwargs) if found is None else found
+        if own is not None:
+            with torch.no_grad():
+                found = own(self, *args, **kwargs)
+            if found is not None:
+                return found
+        return self._by_autograd(func, args, kwargs)
 
     @contextmanager
     def sharing(self, layers: Iterable[nn.Module]) -> Iterator[None]:
@@ -79,7 +85,7 @@ class Tape(TorchFunctionMode):
     def add(self, found: Tensor, source: Tensor, back: Back, *kept: Tensor) -> Tensor:
         """Records how `found` came from `source`."""
         place = self.place(source)
-        if self.recorded and place is not None:
+        if self.recording and place is not None:
             self.begin(found)
             self.steps.append(Step([place], [self.place(found) or 0], back, kept, len(kept)))
         return found
@@ -107,18 +113,18 @@ class Tape(TorchFunctionMode):
     def _by_autograd(self, func: Any, args: Any, kwargs: Any) -> Any:
         """An operation that goes through autograd, by itself."""
         given: dict[int, Tensor] = {}
-        if self.recorded:
+        if self.recording:
             _mapped((args, kwargs), lambda one: given.setdefault(id(one), one) if self.place(one) is not None else one)
         if not given:
             return func(*args, **kwargs)
         leaves = {key: one.detach().requires_grad_() for key, one in given.items()}
         changed = args[0] if args and _changes(func, kwargs) else None
         inside = dict(leaves)
-        with torch.enable_grad():
-            if changed is not None:
-                inside[id(changed)] = leaves.get(id(changed), changed).clone()
-            args, kwargs = _mapped((args, kwargs), lambda one: inside.get(id(one), one))
-            result = func(*args, **kwargs)
+        if changed is not None:
+            inside[id(changed)] = leaves.get(id(changed), changed).clone()
+        args, kwargs = _mapped((args, kwargs), lambda one: inside.get(id(one), one))
+        result = func(*args, **kwargs)
+        result = result if changed is None else inside[id(changed)]
         made: dict[int, Tensor] = {}
         _mapped(result, lambda one: made.setdefault(id(one), one) if one.requires_grad else one)
         if not made:
@@ -128,7 +134,7 @@ class Tape(TorchFunctionMode):
         back = _autograd(list(made.values()), list(leaves.values()))
         self.steps.append(Step([self.place(one) for one in given.values()], places, back, fresh=False))
         if changed is not None:  # whoever goes on with the tensor that was given finds it changed
-            changed.data = next(iter(out.values()))
+            changed.data = out[id(result)]
             return self._at(changed, places[0])
         return _mapped(result, lambda one: out.get(id(one), one))
 
@@ -157,4 +163,5 @@ def _changes(func: Any, kwargs: dict[str, Any]) -> bool:
     """Whether an operation writes into what it is given first."""
     name = getattr(func, "__name__", "")
     inside = name.startswith("__i") and name.endswith("__") and name not in ("__index__", "__int__", "__invert__")
-    return inside or (name.endswith("_") and not name.endswith("__")) or bool(kwargs.get("inplace"))
+    named = inside or name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))
+    return named or bool(kwargs.get("inplace"))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from saccade.errors import SaccadeError
 
+
 class StyleNorm(nn.Module):
     """Each channel of each picture to mean 0 and deviation 1, then scaled and shifted as the styles say.
 
@@ -51,9 +52,7 @@ class StyleNorm(nn.Module):
 class Conv(nn.Module):
     """A convolution of an odd kernel, padded by reflection; `up` times nearest upsampling before it."""
 
-    def __init__(
-        self, cin: int, cout: int, kernel: int, *, stride: int = 1, up: int = 1, dilation: int = 1
-    ) -> None:
+    def __init__(self, cin: int, cout: int, kernel: int, *, stride: int = 1, up: int = 1, dilation: int = 1) -> None:
         super().__init__()
         self.conv2d = nn.Conv2d(cin, cout, kernel, stride, dilation=dilation)
         self.up, self.reach = up, kernel // 2 * dilation
