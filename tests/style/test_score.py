@@ -19,6 +19,7 @@ from saccade.engine.seeding import generator
 from saccade.errors import SaccadeError
 from saccade.networks import Network
 from saccade.style.preset import Layers, Preset
+from saccade.style.presets import PRESETS
 from saccade.style.score import score
 from saccade.style.statistics import Gram, GramMeanStd, MeanStd, Sliced, Statistic, Wasserstein
 
@@ -572,6 +573,7 @@ def test_it_shares_no_step_with_the_optimiser():
     """Of the room it may know what a preset is, and the statistics' fields; nothing that computes."""
     allowed = {
         "saccade.style.preset": {"Layers", "Preset"},
+        "saccade.style.presets": {"find_preset"},
         "saccade.style.backbones": {"layers_of"},
         "saccade.style.statistics": {"Gram", "GramMeanStd", "MeanStd", "Sliced", "Statistic", "Wasserstein"},
         "saccade.networks.network": {"Network"},
@@ -586,3 +588,20 @@ def test_it_shares_no_step_with_the_optimiser():
             assert {alias.name for alias in node.names} <= allowed[node.module]
     called = {node.func.attr for node in ast.walk(tree) if isinstance(node, ast.Call) and hasattr(node.func, "attr")}
     assert not called & {"measure", "distance", "mix"}
+
+
+def test_a_preset_may_be_named():
+    network, picture, content, style = (
+        make_network(),
+        pictures(1, 16, 16),
+        pictures(1, 16, 16, 1),
+        pictures(1, 16, 16, 2),
+    )
+    layers = Layers(("3",), ("1",) * len(PRESETS["tutorial"].style_weights))
+    named, given = (
+        score(picture, content, [style], network=network, preset=one, layers=layers)
+        for one in ("tutorial", PRESETS["tutorial"])
+    )
+    assert torch.equal(named.total, given.total)
+    with pytest.raises(SaccadeError, match="no style preset 'tutoral'"):
+        score(picture, content, [style], network=network, preset="tutoral", layers=layers)

@@ -23,6 +23,7 @@ from saccade.networks.network import Network
 from saccade.networks.targets import check_input
 from saccade.style.backbones import layers_of
 from saccade.style.preset import Layers, Preset
+from saccade.style.presets import find_preset
 from saccade.style.statistics import Gram, GramMeanStd, MeanStd, Sliced, Statistic, Wasserstein
 
 Masks = Sequence[Tensor] | Tensor
@@ -52,7 +53,7 @@ def score(
     styles: Sequence[Tensor],
     *,
     network: nn.Module,
-    preset: Preset,
+    preset: str | Preset,
     layers: Layers | None = None,
     style_weights: Sequence[float] | None = None,
     masks: Sequence[Masks] | None = None,
@@ -70,7 +71,7 @@ def score(
         content: the same shape, or (1, 3, H, W) for all pictures.
         styles: pictures (1, 3, h, w) of any sizes.
         network: any that takes pictures (N, 3, H, W) in [0, 1]; a copy of it is used.
-        preset: the objective.
+        preset: the objective: a name of `PRESETS`, or a `Preset`.
         layers: where the network is tapped, instead of where `layers_of(network, preset)` says.
         style_weights: one for each style, 1 if not given. Only their ratios matter, except with masks: there they
             multiply the distances of the regions.
@@ -91,6 +92,7 @@ def score(
             f"Could not score pictures: the content is {tuple(content.shape)}, the pictures {tuple(pictures.shape)}; "
             "one content of their size is expected, for each or for all. Resize the content."
         )
+    preset = find_preset(preset)
     layers = layers_of(network, preset) if layers is None else layers
     taps, statistic = layers.style[: len(preset.style_weights)], preset.statistic
     factors = [1.0] * len(styles) if style_weights is None else list(style_weights)
