@@ -13,8 +13,9 @@ class LBFGS(Rule):
     """L-BFGS over the last `memory` steps (Nocedal 1980), for objectives that stay the same: no random transforms.
 
     Every step is one look at the objective. The first has L2 length `rate`, later ones that of the model. A step that
-    does not raise the score enough (Armijo's condition) is taken back and halved, which costs a look; each picture has
-    its own model and halving. Nothing is read from the device, so a GPU is never waited for.
+    does not raise the score enough (Armijo's condition) is taken back, which costs a look; the model learns from it all
+    the same, and the next is at most half as long. Each picture is stepped by itself. Nothing is read from the device,
+    so a GPU is never waited for.
 
     noise: by how much of itself a score may be wrong, as in 16 bits; a step that seems to lose no more is not taken
     back (relaxed Armijo condition; Shi et al. 2022, arXiv:2010.04352), where it would otherwise end in halvings.
@@ -51,7 +52,9 @@ class LBFGS(Rule):
             state.update(moved=numbers.clone(), turned=numbers.clone(), count=torch.zeros((), dtype=torch.long))
         way = self._model(x, g, state)
         if "way" in state:
-            way = torch.lerp(state["way"] / 2, way, good[:, None].to(way))
+            least = way.norm(dim=1).clamp(min=1e-30)
+            half = (state["way"].norm(dim=1) / 2 / least).clamp(max=1)
+            way = way * torch.where(good, torch.ones_like(half), half)[:, None]
         state.update(x=x, g=g, score=score, way=way)
         stepped = x + way if self.low is None else (x + way).clamp(self.low, self.high)
         return stepped.view_as(values)
@@ -69,7 +72,7 @@ class LBFGS(Rule):
         move, turn = x - state["x"] if self.held else state["way"], state["g"] - g
         good = score >= state["score"] + 1e-4 * _dot(state["g"], move) - self.noise * state["score"].abs()
         bend, turned = _dot(move, turn), _dot(turn, turn)
-        useful = good & (bend > 1e-10 * turned)
+        useful = bend > 1e-10 * turned
         slot = int(state["count"]) % self.memory  # `count` lies on the CPU
         state["count"] = state["count"] + 1
         state["moves"][slot], state["turns"][slot] = move, turn
