@@ -100,6 +100,24 @@ def test_where_the_model_knows_nothing_steps_are_as_long_as_those_kept_suggest(l
     torch.testing.assert_close(rule._model(x.flatten(1), g, state), expected * g, rtol=1e-9, atol=1e-12)
 
 
+def test_it_learns_from_a_step_that_it_takes_back():
+    """The step overshoots the bowl; after it the model maps its turn to its move, as the secant equation says."""
+    rule, state, x = LBFGS(30.0), {}, pictures(1)
+    leaf = x.clone().requires_grad_()
+    for _ in range(2):
+        value = bowl(leaf)
+        (slope,) = torch.autograd.grad(value.sum(), leaf)
+        with torch.no_grad():
+            before, leaf = leaf, rule(leaf, value, slope, state)
+        leaf = leaf.detach().requires_grad_()
+    assert float(bowl(before.detach())) < float(bowl(x))  # this was taken back
+    assert torch.equal(state["x"].view_as(x), x)
+    assert 0 < (leaf - x).detach().norm() <= 15.0 + 1e-9
+    move, turn = state["moves"][0], state["turns"][0]
+    torch.testing.assert_close(move.view_as(x), (before - x).detach())
+    torch.testing.assert_close(rule._model(state["x"], turn, state), move, rtol=1e-9, atol=1e-12)
+
+
 def test_rosenbrocks_valley():
     def valley(x: Tensor) -> Tensor:
         a, b = x.flatten(1)[:, 0::2], x.flatten(1)[:, 1::2]
