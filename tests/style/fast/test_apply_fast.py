@@ -34,7 +34,7 @@ def test_tiles_are_nearly_a_single_pass():
     assert _reduced(x, most).shape == (1, 3, 212, 318)  # as many pixels, of the same shape
     whole = apply_fast(network, x)
     apart = (apply_fast(network, x, most=most) - whole).abs().mean()
-    assert apart < 0.15 * (whole - x).abs().mean()  # of what the style changes
+    assert apart < 0.25 * (whole - x).abs().mean()  # of what the style changes
     with torch.no_grad(), shared_statistics(network.net, x[..., :260, :260], torch.ones(1, 1)):
         assert (network(x) - whole).abs().mean() > 1.5 * apart  # a corner does not do as well
 

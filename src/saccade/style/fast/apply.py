@@ -35,9 +35,8 @@ def apply_fast(
 
     Pictures of more than `most` pixels are computed in tiles that overlap by all that an output pixel sees. All tiles
     are normalised by the same means and variances, so their edges do not show. These are measured on a copy of the
-    picture reduced to `most` pixels, which makes the result differ from that of a single pass: by 2/255 in the mean
-    where the copy has half the height and width, by 5/255 where it has a quarter, as measured with
-    1024 x 768 pixels on the shipped networks.
+    picture reduced to `most` pixels, which makes the result differ from that of a single pass, the more the smaller the
+    copy is: its patches of colour may lie elsewhere.
 
     Args:
         network: or the name of one that ships, or a file.
