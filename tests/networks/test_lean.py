@@ -106,6 +106,7 @@ OPERATIONS = {
     "dilated": nn.Conv2d(4, 6, 3, padding=2, dilation=2),
     "1x1": nn.Conv2d(4, 6, 1),
     "padding by name": nn.Conv2d(4, 6, 3, padding="same"),
+    "no padding by name": nn.Conv2d(4, 6, 3, padding="valid"),
     "mirrored border": nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect"),
     "repeated border": nn.Conv2d(4, 6, 3, padding=2, padding_mode="replicate"),
     "border once around": nn.Conv2d(4, 6, 3, padding=1, padding_mode="circular"),
@@ -325,6 +326,14 @@ def test_frozen_for_a_while_is_frozen_and_put_back():
     (slope,) = torch.autograd.grad(y.sum(), x)  # after the weights are trained again
     assert torch.equal(slope, torch.autograd.grad(network(x).sum(), x)[0])
     assert all(p.requires_grad and p.grad is None for p in network.parameters())
+
+
+def test_padding_by_name_goes_with_16_bits():
+    network = made(lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, padding="same", dilation=2)))
+    network.requires_grad_(False)
+    (value, _), (half, _) = both(network, pictures(1, 3, 20, 20, dtype=torch.float32), Lean(torch.bfloat16))
+    assert half.dtype == torch.bfloat16
+    assert (half.float() - value).norm() < 0.03 * value.norm()
 
 
 @pytest.mark.parametrize("name", ["vgg", "squeezenet"])

@@ -26,7 +26,10 @@ def _conv2d(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Tensor | None:
-    if isinstance(padding, str) or x.ndim != 4:
+    if isinstance(padding, str):
+        sides = [_pair(dilation)[i] * (weight.shape[2 + i] - 1) * (padding == "same") for i in range(2)]
+        padding = None if any(side % 2 for side in sides) else [side // 2 for side in sides]
+    if padding is None or x.ndim != 4:
         return None
     lean, given = tape.lean, x
     if lean.dtype is not None and groups == 1:

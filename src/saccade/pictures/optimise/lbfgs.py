@@ -31,7 +31,7 @@ class LBFGS(Rule):
     long: how long steps are where the model knows nothing. 0: as after the newest step, by the lesser of the two sizes
     that it suggests (Barzilai and Borwein 1988), which is usual. From 0 to 1: the geometric mean of the lesser and,
     with this weight, the greater, each over all steps that are kept. Networks with ReLUs and max pools change their
-    slopes at once, not by and by; 0.25 then needs up to a tenth fewer looks.
+    slopes at once, not by and by, which makes the lesser too short; 0.25 then needs fewer looks.
     """
 
     rate: float = 1.0
@@ -78,7 +78,7 @@ class LBFGS(Rule):
         state["moves"][slot], state["turns"][slot] = move, turn
         state["bend"][slot] = torch.where(useful, bend, 0)  # 0 leaves the pair out
         state["moved"][slot], state["turned"][slot] = _dot(move, move), turned
-        kept = good[:, None].to(x)  # either or, in a fifth of the time of `where`
+        kept = good[:, None].to(x)  # one or the other, faster than `where`
         return (
             torch.lerp(state["x"], x, kept),
             torch.lerp(state["g"], g, kept),
