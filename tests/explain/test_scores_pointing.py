@@ -146,3 +146,9 @@ def test_peak_memory_follows_tensors() -> None:
             del two
 
     assert peak_memory(work, torch.device("cpu")) == (8000, "tensors followed")
+
+
+def test_peak_memory_passes_over_tensors_in_an_order_of_onednn() -> None:
+    """They have no storage to be followed; an attribution may bring weights into one."""
+    x = torch.ones(4, 4)
+    assert peak_memory(lambda: (x.to_mkldnn().to_dense() + 1).sum(), torch.device("cpu"))[0] > 0

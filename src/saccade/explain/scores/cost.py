@@ -66,7 +66,7 @@ def peak_memory(call: Callable[[], Any], device: torch.device) -> tuple[int, str
     """Bytes of tensors alive at once while `call` runs, at most, above what was there before; and how it was measured.
 
     On a GPU by its allocator; elsewhere each tensor that an operation makes is followed until it is freed (the
-    operations' own scratch memory is not seen).
+    operations' own scratch memory is not seen, nor weights in an order of a library's own).
     """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -92,10 +92,10 @@ class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.known: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = {id(each.untyped_storage()) for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)}
+        given = {id(each.untyped_storage()) for each in tree_leaves((args, kwargs)) if _has_storage(each)}
         made = func(*args, **(kwargs or {}))
         for each in tree_leaves(made):
-            if isinstance(each, Tensor) and (key := id(storage := each.untyped_storage())) not in self.known | given:
+            if _has_storage(each) and (key := id(storage := each.untyped_storage())) not in self.known | given:
                 size = storage.nbytes()
                 self.known.add(key)
                 self.now += size
@@ -106,6 +106,10 @@ class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _forget(self, key: int, size: int) -> None:
         self.known.discard(key)
         self.now -= size
+
+
+def _has_storage(value: Any) -> bool:
+    return isinstance(value, Tensor) and not value.is_mkldnn
 
 
 def _weight(layer: nn.Module) -> Tensor | None:
