@@ -40,7 +40,7 @@ from saccade.pictures.optimise import LBFGS, Stage, optimise
 from saccade.style import score, style_transfer
 from saccade.style.eye import Eye
 from saccade.style.objective import Objective
-from saccade.style.transfer import LONG, ROUNDING
+from saccade.style.transfer import descent_rule
 
 ENTRIES = ("descent", "rounding", "memory", "large", "pyramid", "wolfe")
 NETWORKS = ("vgg19_thin16x", "squeezenet1_0")
@@ -107,14 +107,7 @@ def descend(
             low,
             content,
             stages=[Stage(size, looks - finish, low), Stage(size, finish, exact)],
-            rule=LBFGS(
-                rate=0.02 * content[0].numel() ** 0.5,
-                low=0.0,
-                high=1.0,
-                held=False,
-                noise=ROUNDING if halves() else 0.0,
-                long=LONG,
-            ),
+            rule=descent_rule(size, halves()),
             callback=told,
         )
     trace.seconds += time.process_time() - begun
@@ -191,13 +184,12 @@ def rounding(name: str, pair: tuple[str, str], settings: Settings) -> dict[str, 
     """By how much of its length a gradient is off, with 16 bits all the way and on the way back alone."""
     network = network_of(name)
     content, style = (picture_of(each, settings.side) for each in pair)
-    dtypes = {"exact": (None, None), "all": (torch.bfloat16, None), "back": (torch.float32, torch.bfloat16)}
     objectives = {
         side: Objective(Eye(network, PRESET, dtype=dtype, back=back), content, [style])
-        for side, (dtype, back) in dtypes.items()
+        for side, (dtype, back) in zip(("exact", "all", "back"), SIDES.values(), strict=True)
     }
     looks = settings.looks // 3
-    rule = LBFGS(rate=0.02 * content[0].numel() ** 0.5, low=0.0, high=1.0, held=False, long=LONG)
+    rule = descent_rule((content.shape[2], content.shape[3]), half=False)
     found: dict[str, Any] = {"looks": looks}
     with differentiable(network):
         for at, picture in (

@@ -24,8 +24,8 @@ class Lean:
 
     Convolutions, batch norm in evaluation mode, ReLUs, max pools and padding, as modules or functions, in place (then
     out of place instead) or layers used twice, keep for the way back what it needs, and no more; whatever else a
-    network does is left to autograd, operation by operation. Values and gradients are bit for bit those of PyTorch's
-    own operations, but for batch norm, which becomes one multiplication and one addition.
+    network does is left to autograd, operation by operation. Values, and gradients of 32 bits or more, are bit for bit
+    those of PyTorch's own operations, but for batch norm, which becomes one multiplication and one addition.
 
     dtype: torch.bfloat16 runs convolutions and all that follows them in it, with weights converted once; grouped ones
     in float32, as their gradient in 16 bits is slow on the CPU. back: the dtype of gradients on the way, by default

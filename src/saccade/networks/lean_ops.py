@@ -69,7 +69,7 @@ def back_by_strides(gradient: Tensor, weight: Tensor, stride: int, padding: list
     """The gradient of a convolution by its input, (N, c, *size), with strides and few channels c.
 
     Of each block of stride x stride places every one depends on the same outputs, so they are the channels of a plain
-    convolution, and put in their places afterwards. With three channels this is several times as fast.
+    convolution, and put in their places afterwards: with few channels there are then more of them for vector units.
     """
     c, reach = weight.shape[1], [-(-side // stride) for side in weight.shape[2:]]
     wide = F.pad(weight, [0, reach[1] * stride - weight.shape[3], 0, reach[0] * stride - weight.shape[2]])

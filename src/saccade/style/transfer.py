@@ -161,16 +161,7 @@ def style_transfer(
             finish = count // 2 if at == side and half else 0
             stages.append(Stage(at, count - finish, partial(current.score, fast)))
             stages.append(Stage(at, finish, partial(current.score, exact)))
-        rule: Rule = LBFGS(
-            rate=0.02 * (3 * side[0] * side[1]) ** 0.5,
-            low=0.0,
-            high=1.0,
-            held=False,
-            noise=ROUNDING if half else 0.0,
-            long=LONG,
-        )
-        if optimiser == "adam":
-            rule = Adam(0.02, (0.9, 0.99), carried=True)
+        rule: Rule = descent_rule(side, half) if optimiser == "lbfgs" else Adam(0.02, (0.9, 0.99), carried=True)
         with differentiable(net):
             found = optimise(
                 partial(current.score, exact),
@@ -229,6 +220,12 @@ class _Current:
             known=self.known,
             **({"tile": tile} if tile else {}),
         )
+
+
+def descent_rule(size: tuple[int, int], half: bool) -> LBFGS:
+    """How L-BFGS steps pictures of (height, width); half: the network has 16 bits, at first."""
+    rate, noise = 0.02 * (3 * size[0] * size[1]) ** 0.5, ROUNDING if half else 0.0
+    return LBFGS(rate, low=0.0, high=1.0, held=False, noise=noise, long=LONG)
 
 
 def plan(size: tuple[int, int], steps: int, smallest: int = 128) -> list[tuple[tuple[int, int], int]]:

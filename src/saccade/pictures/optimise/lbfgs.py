@@ -31,7 +31,7 @@ class LBFGS(Rule):
     long: how long steps are where the model knows nothing. 0: as after the newest step, by the lesser of the two sizes
     that it suggests (Barzilai and Borwein 1988), which is usual. From 0 to 1: the geometric mean of the lesser and,
     with this weight, the greater, each over all steps that are kept. Networks with ReLUs and max pools change their
-    slopes at once, not by and by, which makes the lesser too short; 0.25 then needs fewer looks.
+    slopes at once, not by and by, which makes the lesser too short; style transfer takes 0.25.
     """
 
     rate: float = 1.0

@@ -44,7 +44,7 @@ class FastRecipe:
     steps, batch_size, size: batches of crops of `size` pixels. style_size: shorter side of the styles, which decides
     how large their strokes come out. rate: of Adam, reached in 2 % of the steps, then brought to zero as a half cosine.
     coarse: weight of the style losses of the result at half and at a quarter of its size, beside those at its own.
-    There layers see what is too large for them otherwise: swirls and stars, not only strokes. A third more time.
+    There layers see what is too large for them otherwise: swirls and stars, not only strokes.
     stability: weight of the mean squared difference that a small shift of the photograph and noise of deviation
     `noise` make to the result, shift aside; 0 saves a third of the time.
     """

@@ -68,7 +68,7 @@ def moments(
 
     Features are multiplied by the mask, as in Gatys et al. 2017 (arXiv:1611.07865), so a place counts by its square.
     Differentiable in the features as often as wanted; the mask is a constant. rough: the Gram matrix of many places
-    in 16 bits may be off by a thousandth, and takes half the time; too much for a covariance, which is a difference.
+    in 16 bits may be off by a thousandth, and is faster; that is too much for a covariance, which is a difference.
 
     Raises:
         SaccadeError: the mask has another size than the features.
